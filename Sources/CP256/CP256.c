@@ -1,0 +1,1 @@
+#include "CP256.h"
