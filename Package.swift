@@ -5,6 +5,7 @@ let settings: [SwiftSetting] = [
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("ExistentialAny"),
     .enableExperimentalFeature("Lifetimes"),
+    .treatAllWarnings(as: .error),
 ]
 
 /// Every package of the graph is pinned, those that only others ask for too: Package.resolved does not travel.
@@ -55,13 +56,14 @@ let package = Package(
     products: [
         .executable(name: "stratos", targets: ["CLI"]),
         .executable(name: "stratos-bench", targets: ["Benchmarks"]),
+        .executable(name: "stratos-prove", targets: ["Proofs"]),
     ],
     dependencies: pins,
     targets: [
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CSecp256k1", pkgConfig: "libsecp256k1", providers: [.apt(["libsecp256k1-dev"])]),
-        .target(name: "CP256", dependencies: ["COpenSSL"]),
+        .target(name: "CP256", dependencies: ["COpenSSL"], cSettings: [.treatAllWarnings(as: .error)]),
         target("Keys", ["CP256", "CSecp256k1", crypto]),
         target("ATProto", ["Keys", crypto]),
         target("EventLog", ["ATProto", "Keys", crypto]),
@@ -93,6 +95,11 @@ let package = Package(
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
             ],
             path: "tools/benchmarks",
+            swiftSettings: settings),
+        .executableTarget(
+            name: "Proofs",
+            dependencies: ["EventLog", "ATProto", "Keys", "Simulation", argumentParser],
+            path: "tools/proofs",
             swiftSettings: settings),
         .target(
             name: "Simulation",

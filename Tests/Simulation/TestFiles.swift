@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 
 /// Where tests find what they read: the tree's own `Fixtures/`, and the vectors that are handed over beside the checkout.
 package enum TestFiles {
@@ -37,7 +37,8 @@ package enum TestFiles {
 
     /// The seed of this run: `STRATOS_TEST_SEED`, or a fresh random one. Printed, so that a failure can be run again.
     package static let seed: UInt64 = {
-        let seed = ProcessInfo.processInfo.environment["STRATOS_TEST_SEED"].flatMap(UInt64.init) ?? UInt64.random(in: 1...UInt64(UInt32.max))
+        let seed =
+            ProcessInfo.processInfo.environment["STRATOS_TEST_SEED"].flatMap(UInt64.init) ?? UInt64.random(in: 1...UInt64(UInt32.max))
         print("seed \(seed) (run again with STRATOS_TEST_SEED=\(seed))")
         return seed
     }()

@@ -1,0 +1,6 @@
+import Simulation
+
+/// Every proof that `tools/prove` knows.
+enum Catalogue {
+    static let proofs: [Proof] = []
+}
