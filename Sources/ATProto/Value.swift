@@ -1,0 +1,178 @@
+/// A value of the AT Protocol's data model, the common ground of DAG-CBOR and data-model JSON.
+///
+/// Two values are equal when their DAG-CBOR is: strings are compared by their UTF-8 bytes and not, as Swift's own `==` does, by
+/// canonical equivalence. Source: atproto.com/specs/data-model.
+public enum Value: Hashable, Sendable {
+    case null
+    case bool(Bool)
+    case integer(Int64)
+    case string(String)
+    case bytes([UInt8])
+    case link(CID)
+    case array([Value])
+    case map(ValueMap)
+
+    public static func == (left: Value, right: Value) -> Bool {
+        switch (left, right) {
+        case (.null, .null): true
+        case (.bool(let left), .bool(let right)): left == right
+        case (.integer(let left), .integer(let right)): left == right
+        case (.string(let left), .string(let right)): CanonicalOrder.areEqual(left, right)
+        case (.bytes(let left), .bytes(let right)): left == right
+        case (.link(let left), .link(let right)): left == right
+        case (.array(let left), .array(let right)): left == right
+        case (.map(let left), .map(let right)): left == right
+        default: false
+        }
+    }
+}
+
+extension Value {
+    /// The entry of a map; nil for a missing key and for a value that is no map.
+    public subscript(key: String) -> Value? {
+        if case .map(let map) = self { map[key] } else { nil }
+    }
+
+    public var isNull: Bool {
+        if case .null = self { true } else { false }
+    }
+
+    public var boolValue: Bool? {
+        if case .bool(let bool) = self { bool } else { nil }
+    }
+
+    public var integerValue: Int64? {
+        if case .integer(let integer) = self { integer } else { nil }
+    }
+
+    public var stringValue: String? {
+        if case .string(let string) = self { string } else { nil }
+    }
+
+    public var bytesValue: [UInt8]? {
+        if case .bytes(let bytes) = self { bytes } else { nil }
+    }
+
+    public var linkValue: CID? {
+        if case .link(let link) = self { link } else { nil }
+    }
+
+    public var arrayValue: [Value]? {
+        if case .array(let array) = self { array } else { nil }
+    }
+
+    public var mapValue: ValueMap? {
+        if case .map(let map) = self { map } else { nil }
+    }
+}
+
+extension Value: ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral, ExpressibleByStringLiteral, ExpressibleByArrayLiteral,
+    ExpressibleByDictionaryLiteral
+{
+    public init(booleanLiteral value: Bool) { self = .bool(value) }
+    public init(integerLiteral value: Int64) { self = .integer(value) }
+    public init(stringLiteral value: String) { self = .string(value) }
+    public init(arrayLiteral elements: Value...) { self = .array(elements) }
+    public init(dictionaryLiteral elements: (String, Value)...) { self = .map(ValueMap(unsorted: elements)) }
+}
+
+/// A map of the data model. Its entries are always in DAG-CBOR's order, shorter keys first and then by bytes, each key once.
+///
+/// Lookup is a binary search. Setting a key that sorts last appends; any other place moves the entries after it.
+public struct ValueMap: Sendable, RandomAccessCollection, ExpressibleByDictionaryLiteral {
+    public typealias Element = (key: String, value: Value)
+
+    private var entries: [Element]
+
+    public init() { entries = [] }
+
+    /// The keys of a literal are different, as those of Swift's dictionaries are.
+    public init(dictionaryLiteral elements: (String, Value)...) { self.init(unsorted: elements) }
+
+    init(unsorted elements: [(String, Value)]) {
+        var sorted = elements.map { (key: $0.0, value: $0.1) }
+        sorted.sort { CanonicalOrder.compare($0.key, $1.key) < 0 }
+        self.init(canonical: sorted)
+        precondition(isCanonical, "each key of a map occurs once")
+    }
+
+    /// Takes entries that a decoder has already found, or put, in canonical order.
+    init(canonical entries: [Element]) { self.entries = entries }
+
+    var isCanonical: Bool {
+        zip(entries, entries.dropFirst()).allSatisfy { CanonicalOrder.compare($0.key, $1.key) < 0 }
+    }
+
+    public var startIndex: Int { 0 }
+    public var endIndex: Int { entries.count }
+    public subscript(position: Int) -> Element { entries[position] }
+
+    /// nil is a missing key; `.null` is a present one.
+    public subscript(key: String) -> Value? {
+        get {
+            let place = place(of: key)
+            return place.found ? entries[place.index].value : nil
+        }
+        set {
+            let place = place(of: key)
+            switch (newValue, place.found) {
+            case (let value?, true): entries[place.index].value = value
+            case (let value?, false): entries.insert((key, value), at: place.index)
+            case (nil, true): entries.remove(at: place.index)
+            case (nil, false): break
+            }
+        }
+    }
+
+    /// Removes the entry of `key` and returns its value; nil when there was none.
+    @discardableResult
+    public mutating func remove(_ key: String) -> Value? {
+        let place = place(of: key)
+        return place.found ? entries.remove(at: place.index).value : nil
+    }
+
+    /// Where `key` is, or where it would be put.
+    private func place(of key: String) -> (index: Int, found: Bool) {
+        if let last = entries.last, CanonicalOrder.compare(last.key, key) < 0 { return (entries.count, false) }
+        var low = 0
+        var high = entries.count
+        while low < high {
+            let middle = (low + high) / 2
+            let order = CanonicalOrder.compare(entries[middle].key, key)
+            if order == 0 { return (middle, true) }
+            if order < 0 { low = middle + 1 } else { high = middle }
+        }
+        return (low, false)
+    }
+}
+
+extension ValueMap: Hashable {
+    public static func == (left: ValueMap, right: ValueMap) -> Bool {
+        left.entries.count == right.entries.count
+            && zip(left.entries, right.entries).allSatisfy { CanonicalOrder.areEqual($0.key, $1.key) && $0.value == $1.value }
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(entries.count)
+        for (key, value) in entries {
+            hasher.combine(key)
+            hasher.combine(value)
+        }
+    }
+}
+
+/// DAG-CBOR's order of map keys, on UTF-8 bytes: the shorter first, equal lengths by bytes.
+enum CanonicalOrder {
+    /// Negative, zero or positive as `left` sorts before, with or after `right`.
+    static func compare(_ left: String, _ right: String) -> Int {
+        let count = left.utf8.count
+        guard count == right.utf8.count else { return count - right.utf8.count }
+        let (left, right) = (left.utf8Span.span, right.utf8Span.span)
+        for index in 0..<count where left[unchecked: index] != right[unchecked: index] {
+            return Int(left[unchecked: index]) - Int(right[unchecked: index])
+        }
+        return 0
+    }
+
+    static func areEqual(_ left: String, _ right: String) -> Bool { compare(left, right) == 0 }
+}
