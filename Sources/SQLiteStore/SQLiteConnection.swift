@@ -1,0 +1,203 @@
+internal import CSQLite
+
+/// How a database file is opened.
+package struct SQLiteOptions: Sendable {
+    package enum Access: Sendable { case readWriteCreate, readWrite, readOnly }
+    package enum Synchronous: Int64, Sendable {
+        case off = 0
+        case normal = 1
+        case full = 2
+    }
+
+    /// `readOnly` opens the file for writing and refuses statements that write (`query_only`): a WAL needs a writable shared-memory file.
+    package var access: Access
+    /// Read back after it is set: some layers change it unasked.
+    package var synchronous: Synchronous
+    /// Pages in the WAL after which a commit checkpoints by itself; 0 = never.
+    package var autocheckpointPages: Int64
+    package var busyTimeout: Duration
+    package var cacheKiB: Int64
+    /// The name of a registered VFS; nil = the operating system's.
+    package var vfs: String?
+
+    package init(
+        access: Access, synchronous: Synchronous, autocheckpointPages: Int64, busyTimeout: Duration = .seconds(5), cacheKiB: Int64 = 2048,
+        vfs: String? = nil
+    ) {
+        self.access = access
+        self.synchronous = synchronous
+        self.autocheckpointPages = autocheckpointPages
+        self.busyTimeout = busyTimeout
+        self.cacheKiB = cacheKiB
+        self.vfs = vfs
+    }
+
+    /// What can be derived again: a commit survives the process, but not always the power.
+    package static let disposable = SQLiteOptions(access: .readWriteCreate, synchronous: .normal, autocheckpointPages: 1000)
+
+    /// What cannot: durable when a commit returns.
+    package static let durable = SQLiteOptions(access: .readWriteCreate, synchronous: .full, autocheckpointPages: 1000)
+}
+
+/// One connection to one SQLite file in WAL mode, with its prepared statements.
+///
+/// It is opened without SQLite's own mutexes, so it belongs to one thread, or one lane, at a time; it is not `Sendable`, and the
+/// compiler keeps it so. To hand it over, send it (`sending`) or hold it in what serialises.
+package final class SQLiteConnection {
+    package let path: String
+    let handle: OpaquePointer
+    private var statements: [String: SQLiteStatement] = [:]
+    private var isClosed = false
+
+    /// Opens `path`, makes it where the options say so, and reads back what durability rests on.
+    package init(path: String, options: SQLiteOptions) throws(SQLiteError) {
+        self.path = path
+        var opened: OpaquePointer?
+        let create = options.access == .readWriteCreate ? SQLITE_OPEN_CREATE : 0
+        let code = sqlite3_open_v2(
+            path, &opened, SQLITE_OPEN_READWRITE | create | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, options.vfs)
+        guard let handle = opened, code == SQLITE_OK else {
+            let error = SQLiteError("open", code: code, handle: opened, path: path)
+            sqlite3_close_v2(opened)
+            throw error
+        }
+        self.handle = handle
+        do {
+            try configure(options)
+        } catch {
+            close()
+            throw error
+        }
+    }
+
+    deinit { close() }
+
+    /// Finalizes every statement and closes the file; the last connection of a file checkpoints its WAL and removes it.
+    package func close() {
+        guard !isClosed else { return }
+        isClosed = true
+        for statement in statements.values { statement.finalize() }
+        statements = [:]
+        sqlite3_close_v2(handle)
+    }
+
+    private func configure(_ options: SQLiteOptions) throws(SQLiteError) {
+        sqlite3_busy_timeout(handle, Int32(options.busyTimeout / .milliseconds(1)))
+        try execute("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY")
+        try execute("PRAGMA cache_size = -\(options.cacheKiB)")
+        try expect("PRAGMA mmap_size = 0", 0)
+        let mode = try single("PRAGMA journal_mode = WAL") { row in row.text(0) }
+        guard mode == "wal" else { throw refusal("journal_mode", "the file stays in journal mode \(mode ?? "none")") }
+        try execute("PRAGMA synchronous = \(options.synchronous.rawValue)")
+        try expect("PRAGMA synchronous", options.synchronous.rawValue)
+        try expect("PRAGMA wal_autocheckpoint = \(options.autocheckpointPages)", options.autocheckpointPages)
+        if options.access == .readOnly { try execute("PRAGMA query_only = ON") }
+    }
+
+    /// Runs a pragma and refuses another answer than `value`; a build without the feature answers nothing, which is as good as 0.
+    private func expect(_ pragma: String, _ value: Int64) throws(SQLiteError) {
+        let answer = try single(pragma) { row in row.integer(0) } ?? 0
+        guard answer == value else { throw refusal(pragma, "\(answer) where \(value) was asked for") }
+    }
+
+    private func refusal(_ operation: String, _ message: String) -> SQLiteError {
+        SQLiteError(operation: operation, code: SQLITE_MISUSE, message: message, path: path)
+    }
+
+    // MARK: Statements
+
+    /// The prepared statement for `sql`, kept for the life of the connection; its parameters are NULL.
+    package func statement(_ sql: String) throws(SQLiteError) -> SQLiteStatement {
+        if let statement = statements[sql] {
+            precondition(!statement.isRunning, "a statement is asked for while it is walked: \(sql)")
+            statement.clearBindings()
+            return statement
+        }
+        let statement = try SQLiteStatement(sql, connection: handle, path: path)
+        statements[sql] = statement
+        return statement
+    }
+
+    /// Runs one or more statements without parameters; rows are dropped.
+    package func execute(_ sql: String) throws(SQLiteError) {
+        let code = sqlite3_exec(handle, sql, nil, nil, nil)
+        guard code == SQLITE_OK else { throw SQLiteError("execute", code: code, handle: handle, path: path) }
+    }
+
+    /// Binds `values` in order and runs the statement to its end.
+    package func run(_ sql: String, _ values: SQLiteValue...) throws(SQLiteError) {
+        let statement = try bound(sql, values)
+        try statement.run()
+    }
+
+    /// Reads the first row, or nil where there is none.
+    package func single<Value>(_ sql: String, _ values: SQLiteValue..., read: (SQLiteStatement) -> Value) throws(SQLiteError) -> Value? {
+        let statement = try bound(sql, values)
+        guard try statement.step() else { return nil }
+        defer { statement.reset() }
+        return read(statement)
+    }
+
+    /// Reads every row in order.
+    package func all<Value>(_ sql: String, _ values: SQLiteValue..., read: (SQLiteStatement) -> Value) throws(SQLiteError) -> [Value] {
+        let statement = try bound(sql, values)
+        defer { statement.reset() }
+        var rows: [Value] = []
+        while try statement.step() { rows.append(read(statement)) }
+        return rows
+    }
+
+    private func bound(_ sql: String, _ values: [SQLiteValue]) throws(SQLiteError) -> SQLiteStatement {
+        let statement = try statement(sql)
+        for (index, value) in values.enumerated() { try statement.bind(Int32(index + 1), value) }
+        return statement
+    }
+
+    /// Rows changed by the last statement that ended.
+    package var changes: Int { Int(sqlite3_changes64(handle)) }
+
+    package var lastInsertedRow: Int64 { sqlite3_last_insert_rowid(handle) }
+
+    // MARK: Transactions
+
+    /// Runs `body` in a write transaction, which is rolled back where it throws.
+    package func transaction<Value>(_ body: () throws(SQLiteError) -> Value) throws(SQLiteError) -> Value {
+        let transaction = try SQLiteTransaction(on: self)
+        let value = try body()
+        try transaction.commit()
+        return value
+    }
+
+    /// True between BEGIN and the end of the transaction, however it ended.
+    var isInTransaction: Bool { sqlite3_get_autocommit(handle) == 0 }
+
+    func rollBack() {
+        // best effort: SQLite has rolled back by itself where this is refused, and the next BEGIN would say otherwise.
+        if isInTransaction { sqlite3_exec(handle, "ROLLBACK", nil, nil, nil) }
+    }
+}
+
+/// A write transaction; rolled back unless it is committed.
+package struct SQLiteTransaction: ~Copyable {
+    private let connection: SQLiteConnection
+    private var isOpen = true
+
+    /// Takes the write lock at once (`BEGIN IMMEDIATE`).
+    package init(on connection: SQLiteConnection) throws(SQLiteError) {
+        self.connection = connection
+        try connection.statement("BEGIN IMMEDIATE").run()
+    }
+
+    /// Durable on return where the connection is `full`. On an error nothing of the transaction is visible to anybody, but after
+    /// a failed sync it may yet be found in the file when it is opened again.
+    package consuming func commit() throws(SQLiteError) {
+        try connection.statement("COMMIT").run()
+        isOpen = false
+    }
+
+    package consuming func rollBack() {}
+
+    deinit {
+        if isOpen { connection.rollBack() }
+    }
+}
