@@ -1,0 +1,25 @@
+package import ATProto
+
+/// Where a record stands in its repo: the MST key `collection/recordKey`.
+package struct RecordPath: Hashable, Sendable, CustomStringConvertible {
+    package let collection: NSID
+    package let recordKey: RecordKey
+
+    package static let bytesMax = 317 + 1 + 512
+
+    package init(collection: NSID, recordKey: RecordKey) {
+        self.collection = collection
+        self.recordKey = recordKey
+    }
+
+    /// Nil unless the text is an NSID and a record key with one slash between them.
+    package init?(_ text: String) {
+        guard let slash = text.utf8.firstIndex(of: UInt8(ascii: "/")),
+            let collection = try? NSID(String(text[..<slash])),
+            let recordKey = try? RecordKey(String(text[text.utf8.index(after: slash)...]))
+        else { return nil }
+        self.init(collection: collection, recordKey: recordKey)
+    }
+
+    package var description: String { "\(collection)/\(recordKey)" }
+}

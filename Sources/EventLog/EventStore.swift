@@ -1,0 +1,143 @@
+package import ATProto
+
+/// Bytes under their CID: a record's block, or a chunk of an import's operations. One copy an actor, never shared between actors.
+package struct Block: Hashable, Sendable {
+    package let cid: CID
+    package let bytes: [UInt8]
+
+    package init(cid: CID, bytes: [UInt8]) {
+        self.cid = cid
+        self.bytes = bytes
+    }
+
+    package init(hashing bytes: [UInt8]) { self.init(cid: CID(hashing: bytes), bytes: bytes) }
+}
+
+/// What is appended to one actor's log in one step, all or none.
+package struct Append: Sendable {
+    package let actor: DID
+    /// What the writer decided upon; the append succeeds only there (I5).
+    package let after: Head
+    /// 1…200, chained from `after`.
+    package let events: [SignedEvent]
+    /// What the events newly refer to, an import's chunks too. A block that the actor already has is kept once.
+    package let blocks: [Block]
+    package let request: RequestRow?
+
+    package static let eventsMax = 200
+
+    package init(actor: DID, after: Head, events: [SignedEvent], blocks: [Block] = [], request: RequestRow? = nil) {
+        precondition((1...Append.eventsMax).contains(events.count), "an append holds 1…\(Append.eventsMax) events")
+        self.actor = actor
+        self.after = after
+        self.events = events
+        self.blocks = blocks
+        self.request = request
+        checkInvariants()
+    }
+
+    package var appended: [Appended] { events.map { Appended(sequence: $0.event.sequence, event: $0.cid) } }
+
+    /// The head once this is stored.
+    package var head: Head { events[events.count - 1].head }
+
+    private func checkInvariants() {
+        var head = after
+        for signed in events {
+            precondition(signed.event.did == actor, "an append is for one actor")
+            precondition(signed.event.sequence == head.sequence + 1, "I2: event \(signed.event.sequence) after \(head.sequence)")
+            precondition(signed.event.prev == head.event, "I3: event \(signed.event.sequence) does not name its predecessor")
+            head = signed.head
+        }
+    }
+}
+
+/// What an append gives back: never a position, which some stores decide a moment later.
+package struct Appended: Sendable, Hashable {
+    package let sequence: UInt64
+    package let event: CID
+
+    package init(sequence: UInt64, event: CID) {
+        self.sequence = sequence
+        self.event = event
+    }
+}
+
+/// A stored event as a store gives it: bytes as they were appended, checked by whoever reads them.
+package struct StoredEvent: Hashable, Sendable {
+    /// Raw value of its `StreamCursor`; in generation 0 the position itself. Nil while a store has not yet decided it.
+    package let position: UInt64?
+    package let bytes: [UInt8]
+    package let cid: CID
+    /// Nil once erased.
+    package let body: [UInt8]?
+    /// 65 bytes.
+    package let leaf: [UInt8]
+
+    package init(position: UInt64?, bytes: [UInt8], cid: CID, body: [UInt8]?, leaf: [UInt8]) {
+        self.position = position
+        self.bytes = bytes
+        self.cid = cid
+        self.body = body
+        self.leaf = leaf
+    }
+}
+
+package struct LogStatistics: Hashable, Sendable {
+    package let events: UInt64
+    package let actors: UInt64
+    /// What the log takes on disk.
+    package let bytes: UInt64
+    /// Raw cursor of the last event that has a position; 0 in an empty log.
+    package let position: UInt64
+
+    package init(events: UInt64, actors: UInt64, bytes: UInt64, position: UInt64) {
+        self.events = events
+        self.actors = actors
+        self.bytes = bytes
+        self.position = position
+    }
+}
+
+/// The log as every backend gives it. Two ship: SQLite and PostgreSQL. `EventStoreContract` is the behaviour in tests.
+///
+/// A store keeps bytes and order. It verifies no signature and decodes no body: that is the writer's and the verifier's work.
+package protocol EventStore: Sendable {
+    /// What a finding names as the file, such as `log.sqlite`.
+    var file: String { get }
+
+    /// Stores all of it or nothing; durable when it returns (I5, I6). Appends of one actor that race are decided by the head:
+    /// exactly one wins. Events that are acknowledged before another append begins have lower positions (I13).
+    /// - Throws: `headMoved`, `overloaded`, `noSpace` with nothing stored. After `storage` the outcome is unknown: read the head.
+    func append(_ append: Append) async throws(EventLogError) -> [Appended]
+
+    /// The end of an actor's log; `.empty` where there is none.
+    func head(of actor: DID) async throws(EventLogError) -> Head
+
+    /// The events of one log in order of their number, whether or not they have a position yet.
+    /// - Parameters:
+    ///   - sequence: exclusive; 0 begins at the start.
+    ///   - limit: 1…; fewer may come while there are more, but never none.
+    func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent]
+
+    /// The events of all logs in order of position: only those that have one, so nothing is ever inserted behind a reader.
+    /// - Parameter position: raw cursor, exclusive; 0 begins at the start.
+    func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent]
+
+    /// The actors that have a log, the service's own included, in order of the DID's bytes.
+    func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID]
+
+    /// The bytes of a block, nil where the actor has none under this CID. The reader compares them with the CID.
+    func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]?
+
+    /// Those of the blocks that the actor has.
+    func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]]
+
+    /// The row of an earlier request, however old: the caller has the clock, the store has none.
+    func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow?
+
+    func statistics() async throws(EventLogError) -> LogStatistics
+
+    /// What only the backend can see of its own damage: indexes against tables, a log behind its mark. Reads everything.
+    func inspect() async -> [Finding]
+}
