@@ -1,5 +1,4 @@
-/// A namespaced identifier: a reversed domain name and a name, `com.example.fooBar`. At most 317 bytes: 253 of authority, a dot,
-/// 63 of name. Kept as it was given; the name is case-sensitive. (atproto spec: NSID)
+/// A namespaced identifier: a reversed domain name and a name, `com.example.fooBar`; at most 317 bytes, 63 a segment. Kept as it was given; the name is case-sensitive. (atproto spec: NSID)
 public struct NSID: Hashable, Comparable, Sendable, CustomStringConvertible {
     public let description: String
 
@@ -35,7 +34,7 @@ public struct NSID: Hashable, Comparable, Sendable, CustomStringConvertible {
             if end == range.upperBound { break }
             start = end + 1
         }
-        guard segments >= 3, start - 1 - range.lowerBound <= 253, bytes[start].isLetter else { return false }
+        guard segments >= 3, range.count <= 317, bytes[start].isLetter else { return false }
         for index in start..<range.upperBound where bytes[index] == 0x2D { return false }
         return true
     }

@@ -1,17 +1,13 @@
 /// A timestamp identifier: 53 bits of microseconds since 1970 and 10 bits of clock identifier below a zero bit, written in
 /// 13 characters of base32-sortable, so that the order of texts is the order of numbers. (atproto spec: TID)
 public struct TID: Hashable, Comparable, Sendable, CustomStringConvertible {
-    /// Below 2^63.
+    /// Below 2^63 in every TID that a clock makes. The published syntax lets the top bit be set, so one that was read may exceed it.
     public let rawValue: UInt64
 
     public static let microsecondsMax: Int64 = (1 << 53) - 1
     public static let clockIDMax: UInt16 = 1023
 
-    /// Nil when the top bit is set.
-    public init?(rawValue: UInt64) {
-        guard rawValue >> 63 == 0 else { return nil }
-        self.rawValue = rawValue
-    }
+    public init(rawValue: UInt64) { self.rawValue = rawValue }
 
     /// - Parameter microseconds: since 1970, 0…2^53−1.
     /// - Parameter clockID: 0…1023.
@@ -28,7 +24,7 @@ public struct TID: Hashable, Comparable, Sendable, CustomStringConvertible {
         self.rawValue = rawValue
     }
 
-    /// Since 1970, 0…2^53−1.
+    /// Since 1970, 0…2^53−1; up to 2^54−1 where the top bit is set.
     public var microseconds: Int64 { Int64(rawValue >> 10) }
 
     /// 0…1023.
