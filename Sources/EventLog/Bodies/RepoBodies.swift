@@ -55,6 +55,8 @@ package struct RecordOperation: Hashable, Sendable {
     /// The record as it now is.
     package struct Written: Hashable, Sendable {
         package let cid: CID
+        /// Bytes of the record's block, so that a fold can account for storage without the block.
+        package let size: Int
         /// None: for its owner alone.
         package let boundaries: BoundarySet
         /// The reply's parent as it was judged, so that no fold looks into another actor's log.
@@ -62,8 +64,10 @@ package struct RecordOperation: Hashable, Sendable {
         /// The blobs that the record refers to, in order of their CIDs.
         package let blobs: [CID]
 
-        package init(cid: CID, boundaries: BoundarySet, against: Parent? = nil, blobs: [CID] = []) {
+        package init(cid: CID, size: Int, boundaries: BoundarySet, against: Parent? = nil, blobs: [CID] = []) {
+            precondition(size > 0, "a record's block has bytes")
             self.cid = cid
+            self.size = size
             self.boundaries = boundaries
             self.against = against
             self.blobs = Set(blobs).sorted()
@@ -157,6 +161,7 @@ extension RecordOperation.Previous {
 extension RecordOperation.Written {
     fileprivate init(_ fields: inout FieldReader) throws(EventLogError) {
         cid = try fields.link("cid")
+        size = Int(try fields.integer("size", least: 1))
         boundaries = try fields.boundaries("boundaries")
         against = if let value = fields.optional("against") { try RecordOperation.Parent(value) } else { nil }
         guard let value = fields.optional("blobs") else {
@@ -178,6 +183,7 @@ extension RecordOperation.Written {
 
     fileprivate func encode(into map: inout ValueMap) {
         map["cid"] = .link(cid)
+        map["size"] = .integer(Int64(size))
         map["boundaries"] = boundaries.encoded()
         if let against { map["against"] = against.encoded() }
         if !blobs.isEmpty { map["blobs"] = .array(blobs.map(Value.link)) }
