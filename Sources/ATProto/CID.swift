@@ -127,6 +127,15 @@ public struct CID: Hashable, Comparable, Sendable, CustomStringConvertible {
         withDigest { output.append(contentsOf: $0) }
     }
 
+    /// Writes the 36 bytes of the binary form to memory that has room for them.
+    func store(to output: UnsafeMutableRawPointer) {
+        output.storeBytes(of: (0x0100_1220 | UInt32(codec.rawValue) << 16).bigEndian, as: UInt32.self)
+        output.storeBytes(of: words.0.bigEndian, toByteOffset: 4, as: UInt64.self)
+        output.storeBytes(of: words.1.bigEndian, toByteOffset: 12, as: UInt64.self)
+        output.storeBytes(of: words.2.bigEndian, toByteOffset: 20, as: UInt64.self)
+        output.storeBytes(of: words.3.bigEndian, toByteOffset: 28, as: UInt64.self)
+    }
+
     /// The text form, `b…`.
     public var description: String {
         Base32.encode(bytes.span, prefix: UInt8(ascii: "b"))
