@@ -1,0 +1,59 @@
+"""One repetition of the peers of `tools/bench formats`: prints a JSON line for each thing measured.
+
+    peers.py RECORDS
+
+RECORDS holds DAG-CBOR records, each behind its length in four bytes.
+"""
+
+import hashlib
+import json
+import sys
+import time
+
+import cbrrr
+import libipld
+
+
+def read(path: str) -> list:
+    with open(path, "rb") as file:
+        data = file.read()
+    records, offset = [], 0
+    while offset < len(data):
+        length = int.from_bytes(data[offset : offset + 4], "big")
+        records.append(data[offset + 4 : offset + 4 + length])
+        offset += 4 + length
+    return records
+
+
+def measure(name: str, items: list, work):
+    processor, wall = time.process_time(), time.perf_counter()
+    for item in items:
+        work(item)
+    timing = {
+        "name": name,
+        "operations": len(items),
+        "wallSeconds": time.perf_counter() - wall,
+        "processorSeconds": time.process_time() - processor,
+    }
+    print(json.dumps(timing))
+
+
+def main():
+    records = read(sys.argv[1])
+    values = [libipld.decode_dag_cbor(record) for record in records]
+    texts = [json.dumps(value, ensure_ascii=False).encode() for value in values]
+    prefix = bytes([0x01, 0x71, 0x12, 0x20])
+
+    def json_to_cid(text: bytes):
+        data = cbrrr.encode_dag_cbor(json.loads(text), atjson_mode=True)
+        libipld.encode_cid(prefix + hashlib.sha256(data).digest())
+
+    measure("libipld: DAG-CBOR encode", values, libipld.encode_dag_cbor)
+    measure("libipld: DAG-CBOR decode", records, libipld.decode_dag_cbor)
+    measure("cbrrr: DAG-CBOR encode", values, cbrrr.encode_dag_cbor)
+    measure("cbrrr: DAG-CBOR decode", records, cbrrr.decode_dag_cbor)
+    measure("json + cbrrr + hashlib: JSON to CID", texts, json_to_cid)
+
+
+if __name__ == "__main__":
+    main()
