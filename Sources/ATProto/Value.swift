@@ -25,6 +25,19 @@ public enum Value: Hashable, Sendable {
         default: false
         }
     }
+
+    public func hash(into hasher: inout Hasher) {
+        switch self {
+        case .null: hasher.combine(0 as UInt8)
+        case .bool(let bool): hasher.combine(bool)
+        case .integer(let integer): hasher.combine(integer)
+        case .string(let string): CanonicalOrder.hash(string, into: &hasher)
+        case .bytes(let bytes): hasher.combine(bytes)
+        case .link(let link): hasher.combine(link)
+        case .array(let array): hasher.combine(array)
+        case .map(let map): hasher.combine(map)
+        }
+    }
 }
 
 extension Value {
@@ -155,7 +168,7 @@ extension ValueMap: Hashable {
     public func hash(into hasher: inout Hasher) {
         hasher.combine(entries.count)
         for (key, value) in entries {
-            hasher.combine(key)
+            CanonicalOrder.hash(key, into: &hasher)
             hasher.combine(value)
         }
     }
@@ -175,4 +188,11 @@ enum CanonicalOrder {
     }
 
     static func areEqual(_ left: String, _ right: String) -> Bool { compare(left, right) == 0 }
+
+    /// By bytes too: `String` hashes canonical equivalents alike, so a stranger could send a hundred thousand different keys with
+    /// one hash.
+    static func hash(_ text: String, into hasher: inout Hasher) {
+        text.utf8Span.span.withUnsafeBytes { hasher.combine(bytes: $0) }
+        hasher.combine(0xFF as UInt8)
+    }
 }
