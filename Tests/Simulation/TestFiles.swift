@@ -18,7 +18,7 @@ package enum TestFiles {
     /// The bytes of a published vector file such as `interop/syntax/did_syntax_valid.txt`, or nil with a printed reason.
     package static func published(_ path: String) throws -> [UInt8]? {
         guard let shared else {
-            print("skipped: ../shared is not beside this checkout, so \(path) was not read")
+            note("skipped: ../shared is not beside this checkout, so \(path) was not read")
             return nil
         }
         return [UInt8](try Data(contentsOf: shared.appending(path: path)))
@@ -32,14 +32,19 @@ package enum TestFiles {
 
     /// Prints one line for the summary of `tools/test`: which vectors were run, and how many agreed.
     package static func report(vectors name: String, passed: Int, of total: Int) {
-        print("vectors \(name): \(passed) of \(total) passed")
+        note("vectors \(name): \(passed) of \(total) passed")
     }
 
     /// The seed of this run: `STRATOS_TEST_SEED`, or a fresh random one. Printed, so that a failure can be run again.
     package static let seed: UInt64 = {
         let seed =
             ProcessInfo.processInfo.environment["STRATOS_TEST_SEED"].flatMap(UInt64.init) ?? UInt64.random(in: 1...UInt64(UInt32.max))
-        print("seed \(seed) (run again with STRATOS_TEST_SEED=\(seed))")
+        note("seed \(seed) (run again with STRATOS_TEST_SEED=\(seed))")
         return seed
     }()
+
+    /// One line to standard error, where the test runner writes too: a buffered line would land in the middle of one of its own.
+    package static func note(_ line: String) {
+        FileHandle.standardError.write(Data((line + "\n").utf8))
+    }
 }
