@@ -35,7 +35,7 @@ def require(condition: bool, reason: str):
 # Canonical DAG-CBOR. libipld accepts more than one encoding of a value and gives links and bytes as the same type, so the
 # strict rules are applied here, and libipld must then find the same value.
 
-DEPTH_MAX = 16
+DEPTH_MAX = 8
 
 
 class Link(bytes):
@@ -106,7 +106,8 @@ class Reader:
 
     def link(self, tag: int) -> Link:
         require(tag == 42, "a tag other than 42")
-        content = self.value(DEPTH_MAX)
+        major, count = self.head()
+        content = self.take(count) if major == 2 else None
         require(isinstance(content, bytes) and len(content) == 37 and content[0] == 0, "a link that is not a CID")
         require(content[1:5] in (b"\x01\x71\x12\x20", b"\x01\x55\x12\x20"), "a link by another version, codec or hash")
         return Link(content[1:])
@@ -152,30 +153,33 @@ def without(data: bytes, spans: dict, name: str) -> bytes:
 # Keys and signatures
 
 K256_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 BASE58 = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-CODECS = {ec.SECP256K1: b"\xe7\x01", ec.SECP256R1: b"\x80\x24"}
+# The two bytes before the point in a did:key, and the order of the curve.
+CURVES = {ec.SECP256K1: (b"\xe7\x01", K256_ORDER), ec.SECP256R1: (b"\x80\x24", P256_ORDER)}
 
 
-def public_key(did_key: str, curve=ec.SECP256K1) -> ec.EllipticCurvePublicKey:
+def public_key(did_key: str, curve) -> ec.EllipticCurvePublicKey:
     require(re.fullmatch("did:key:z[" + BASE58 + "]{1,60}", did_key, re.ASCII) is not None, f"{did_key!r} is not a did:key")
     number = 0
     for character in did_key[len("did:key:z") :]:
         number = number * 58 + BASE58.index(character)
     require(number < 1 << 280, f"{did_key} is too long")
     data = number.to_bytes(35, "big")
-    require(data[:2] == CODECS[curve], f"{did_key} is not a key on {curve.name}")
+    require(data[:2] == CURVES[curve][0], f"{did_key} is not a key on {curve.name}")
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(curve(), data[2:])
     except ValueError as error:
         raise Refused(f"{did_key} is not a point of the curve") from error
 
 
-def verify(signature: bytes, message: bytes, did_key: str, what: str):
-    """ECDSA secp256k1 over SHA-256: r then s in 64 bytes, s in the lower half of the order."""
+def verify(signature: bytes, message: bytes, did_key: str, what: str, curve=ec.SECP256K1):
+    """ECDSA over SHA-256: r then s in 64 bytes, s in the lower half of the order. Service keys are on secp256k1, actors' on P-256."""
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
-    require(0 < r < K256_ORDER and 0 < s <= K256_ORDER // 2, f"{what}: r or s is out of range, or s is high")
+    order = CURVES[curve][1]
+    require(0 < r < order and 0 < s <= order // 2, f"{what}: r or s is out of range, or s is high")
     try:
-        public_key(did_key).verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
+        public_key(did_key, curve).verify(encode_dss_signature(r, s), message, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature as error:
         raise Refused(f"{what}: does not verify under {did_key}") from error
 
@@ -280,7 +284,7 @@ def true(value, place):
 
 
 def time(value, place):
-    text(24, 24, r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")(value, place)
+    text(24, 24, r"(19[7-9]\d|[2-9]\d{3})-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")(value, place)
     try:
         datetime.strptime(value, "%Y-%m-%dT%H:%M:%S.%fZ")
     except ValueError as error:
@@ -366,7 +370,7 @@ BODIES = {
         service=did,
         key=key(ec.SECP256K1),
         boundaries=boundaries,
-        generation=number(),
+        generation=number(0, 8191),
         before_=number(),
         tagKey_=octets(32),
     ),
@@ -409,7 +413,7 @@ EVENT = record(
     seq=number(1),
     prev=or_null(link()),
     time=time,
-    kind=word(*BODIES),
+    kind=text(64, 1, r"[a-z]+(\.[a-z]+)*"),
     body=link(),
     keyEpoch=number(1),
     sig=octets(64),
@@ -420,13 +424,51 @@ def cid_of(data: bytes) -> Link:
     return Link(b"\x01\x71\x12\x20" + hashlib.sha256(data).digest())
 
 
-def check_service_key(body: dict, data: bytes, spans: dict, did_key: str):
-    """The new key accepts by a signature over the body without it; where the old key is lost, the new one signs the event."""
-    require(("accept" in body) != ("lost" in body), "body: accept, or lost in its place")
-    if "accept" in body:
-        verify(body["accept"], without(data, spans, "accept"), body["key"], "body: accept")
-    else:
-        require(body["key"] == did_key, "body: with the old key lost, the new key signs the event")
+def check_common(body: dict):
+    """Of a kind that this script does not know: only what every body has."""
+    for name, shape in (("salt", salt), ("by", agent)):
+        require(name in body, f"body: {name} is missing")
+        shape(body[name], f"body.{name}")
+    if "request" in body:
+        request(body["request"], "body.request")
+
+
+def check_service(event: dict, body: dict, data: bytes, spans: dict, did_key: str):
+    """What goes together in the service's own log."""
+    require(body.get("service", event["did"]) == event["did"], "body.service: not the DID of this log")
+    if event["kind"] == "service.start":
+        require(body["key"] == did_key, "body.key: not the key that signed the event")
+        require(("tagKey" in body) == (event["seq"] == 1), "body.tagKey: in event 1, and only there")
+        require("before" not in body or body["generation"] > 0, "body.before: not in generation 0")
+    elif event["kind"] == "service.key":
+        require(("accept" in body) != ("lost" in body), "body.accept: or lost in its place")
+        if "accept" in body:
+            require(body["epoch"] == event["keyEpoch"] + 1, "body.epoch: not the next one")
+            verify(body["accept"], without(data, spans, "accept"), body["key"], "body.accept")
+        else:
+            require(body["epoch"] == event["keyEpoch"] and body["key"] == did_key, "body.lost: the new key of the new epoch signs the event")
+
+
+def check_actor(event: dict, body: dict, did_key: str):
+    """What goes together in an actor's log, as far as one event shows it."""
+    if "attestation" in body:
+        require(body["attestation"]["signingKey"] == did_key, "body.attestation: not by the key that signed the event")
+    if event["kind"] == "account.enroll":
+        # libipld takes bytes that begin like a CID for a link: only texts and true links are encoded with it.
+        statement = {"did": event["did"], "boundaries": body["boundaries"], "signingKey": body["key"]}
+        verify(body["attestation"]["sig"], libipld.encode_dag_cbor(statement), did_key, "body.attestation.sig")
+    if event["kind"] in ("account.enroll", "account.key"):
+        commit = {"did": event["did"], "rev": body["commit"]["rev"], "data": bytes(body["commit"]["data"]), "prev": None, "version": 3}
+        verify(body["commit"]["sig"], libipld.encode_dag_cbor(commit), body["key"], "body.commit.sig", ec.SECP256R1)
+    if event["kind"] == "repo.write":
+        paths = [operation["path"] for operation in body["ops"]]
+        require(len(set(paths)) == len(paths), "body.ops: a path twice")
+    if event["kind"] == "erasure" and body["scope"] != "actor":
+        places = [(target["seq"], target["op"]) for target in body["targets"]]
+        require(all(a < b for a, b in zip(places, places[1:])), "body.targets: not in order, or one of them twice")
+        if "residue" in body:
+            sequences = sorted({sequence for sequence, _ in places})
+            require([rest["seq"] for rest in body["residue"]] == sequences, "body.residue: one for each event that the targets name, in order")
 
 
 def as_json(value):
@@ -447,13 +489,19 @@ def decode(event_data: bytes, body_data: bytes, did_key: str) -> dict:
     event, spans = canonical(event_data, "event", EVENT_BYTES_MAX)
     EVENT(event, "event")
     require((event["prev"] is None) == (event["seq"] == 1), "event.prev: null at seq 1, and only there")
+    require(event["seq"] > 1 or event["kind"] in ("service.start", "account.enroll"), "event.kind: no log begins with this")
     require(event["body"] == cid_of(body_data), "body: its CID is not the one that the event names")
     verify(event["sig"], without(event_data, spans, "sig"), did_key, "event.sig")
 
     body, body_spans = canonical(body_data, "body", BODY_BYTES_MAX)
-    BODIES[event["kind"]](body, "body")
-    if event["kind"] == "service.key":
-        check_service_key(body, body_data, body_spans, did_key)
+    if event["kind"] not in BODIES:
+        check_common(body)
+    else:
+        BODIES[event["kind"]](body, "body")
+        if event["kind"].startswith("service."):
+            check_service(event, body, body_data, body_spans, did_key)
+        else:
+            check_actor(event, body, did_key)
     return {"cid": as_json(cid_of(event_data))["$link"], "event": as_json(event), "body": as_json(body)}
 
 
