@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Decodes and verifies one event of a Stratos log without any code of Stratos.
 
-    decode_event.py EVENT.cbor BODY.cbor --key did:key:zQ3sh…
+    decode_event.py EVENT.cbor BODY.cbor --key did:key:zQ3sh… [--chunk CHUNK.cbor]…
 
 Prints the event and its body as JSON. Exits 1 with a reason if anything is not as Sources/EventLog/FORMAT.md says:
 the canonical form, the fields, the CID of the body, the signature of the service's key. Needs libipld and cryptography
@@ -15,6 +15,7 @@ import json
 import re
 import sys
 from datetime import datetime
+from pathlib import Path
 
 import libipld
 from cryptography.exceptions import InvalidSignature
@@ -350,6 +351,7 @@ subject = variant(
         "blob": record(type=word("blob"), cid=link(0x55)),
     },
 )
+chunk = record(first=number(), ops=array(or_null(operation), 1000, 1), salt=salt)
 targets = array(record(seq=number(1), op=number()), 10_000, 1)
 residue = having(
     "chunks",
@@ -471,6 +473,19 @@ def check_actor(event: dict, body: dict, did_key: str):
             require([rest["seq"] for rest in body["residue"]] == sequences, "body.residue: one for each event that the targets name, in order")
 
 
+def check_chunks(body: dict, chunks: list[bytes]) -> list:
+    """The operations of an import, if the chunks are given: exactly those that the body links, in order."""
+    require([cid_of(data) for data in chunks] == body["chunks"], "chunks: not those that the body names, in order")
+    operations = []
+    for data in chunks:
+        value, _ = canonical(data, "chunk", BODY_BYTES_MAX)
+        chunk(value, "chunk")
+        require(value["first"] == len(operations), "chunk.first: not how many operations come before")
+        operations += value["ops"]
+    require(len(operations) == body["ops"], "body.ops: not how many operations the chunks hold")
+    return operations
+
+
 def as_json(value):
     """The JSON form of the AT Protocol data model."""
     if isinstance(value, Link):
@@ -484,7 +499,7 @@ def as_json(value):
     return value
 
 
-def decode(event_data: bytes, body_data: bytes, did_key: str) -> dict:
+def decode(event_data: bytes, body_data: bytes, did_key: str, chunks: list[bytes] = ()) -> dict:
     """Both decoded and verified, in the order of what it costs. Raises `Refused` with the reason when anything does not hold."""
     event, spans = canonical(event_data, "event", EVENT_BYTES_MAX)
     EVENT(event, "event")
@@ -502,7 +517,11 @@ def decode(event_data: bytes, body_data: bytes, did_key: str) -> dict:
             check_service(event, body, body_data, body_spans, did_key)
         else:
             check_actor(event, body, did_key)
-    return {"cid": as_json(cid_of(event_data))["$link"], "event": as_json(event), "body": as_json(body)}
+    result = {"cid": as_json(cid_of(event_data))["$link"], "event": as_json(event), "body": as_json(body)}
+    if chunks:
+        require(event["kind"] == "repo.import", "chunks: only an import has them")
+        result["ops"] = as_json(check_chunks(body, list(chunks)))
+    return result
 
 
 def main():
@@ -510,10 +529,11 @@ def main():
     parser.add_argument("event")
     parser.add_argument("body")
     parser.add_argument("--key", required=True, help="did:key of the service key that was in force")
+    parser.add_argument("--chunk", action="append", default=[], help="a chunk of an import; one --chunk for each, in order")
     arguments = parser.parse_args()
     try:
-        with open(arguments.event, "rb") as event, open(arguments.body, "rb") as body:
-            result = decode(event.read(), body.read(), arguments.key)
+        files = [Path(name).read_bytes() for name in (arguments.event, arguments.body, *arguments.chunk)]
+        result = decode(files[0], files[1], arguments.key, files[2:])
     except Refused as refusal:
         print(f"refused: {refusal}", file=sys.stderr)
         sys.exit(1)
