@@ -68,26 +68,28 @@ public struct CID: Hashable, Comparable, Sendable, CustomStringConvertible {
 
     /// Reads exactly the text form: `b` and 58 characters of lower-case base32.
     public init(_ string: String) throws(CIDError) {
-        guard string.utf8.count == Self.characterCount else { throw .textLength(string.utf8.count) }
-        guard string.utf8.first == UInt8(ascii: "b") else { throw .multibase }
+        let text = string.utf8Span.span
+        guard text.count == Self.characterCount else { throw .textLength(text.count) }
+        guard text[0] == UInt8(ascii: "b") else { throw .multibase }
         var binary = InlineArray<36, UInt8>(repeating: 0)
-        var accumulator: UInt32 = 0
-        var bits = 0
-        var count = 0
-        var offset = 1
-        for character in string.utf8.dropFirst() {
-            guard let value = Base32.digit(character) else { throw .base32(offset: offset) }
-            accumulator = accumulator << 5 | UInt32(value)
-            bits += 5
-            if bits >= 8 {
-                bits -= 8
-                binary[count] = UInt8(truncatingIfNeeded: accumulator >> UInt32(bits))
-                count += 1
-            }
-            offset += 1
+        // Seven groups of eight characters are five bytes each; the last two characters are a byte and two unused bits.
+        for group in 0..<7 {
+            let bits = try Self.bits(of: text, from: 1 + 8 * group, count: 8)
+            for place in 0..<5 { binary[5 * group + place] = UInt8(truncatingIfNeeded: bits >> UInt64(32 - 8 * place)) }
         }
-        guard accumulator & (1 << UInt32(bits) - 1) == 0 else { throw .base32(offset: offset - 1) }
+        let last = try Self.bits(of: text, from: 57, count: 2)
+        guard last & 3 == 0 else { throw .base32(offset: 58) }
+        binary[35] = UInt8(truncatingIfNeeded: last >> 2)
         try self.init(bytes: binary.span.bytes)
+    }
+
+    private static func bits(of text: Span<UInt8>, from start: Int, count: Int) throws(CIDError) -> UInt64 {
+        var bits: UInt64 = 0
+        for offset in start..<(start + count) {
+            guard let value = Base32.digit(text[offset]) else { throw .base32(offset: offset) }
+            bits = bits << 5 | UInt64(value)
+        }
+        return bits
     }
 
     private init(codec: Codec, digestAt offset: Int, in bytes: RawSpan) {
@@ -134,6 +136,15 @@ public struct CID: Hashable, Comparable, Sendable, CustomStringConvertible {
         output.storeBytes(of: words.1.bigEndian, toByteOffset: 12, as: UInt64.self)
         output.storeBytes(of: words.2.bigEndian, toByteOffset: 20, as: UInt64.self)
         output.storeBytes(of: words.3.bigEndian, toByteOffset: 28, as: UInt64.self)
+    }
+
+    /// Stores the 36 bytes of the binary form.
+    func store(at pointer: UnsafeMutableRawPointer) {
+        pointer.storeBytes(of: (0x0100_1220 | UInt32(codec.rawValue) << 16).bigEndian, as: UInt32.self)
+        pointer.storeBytes(of: words.0.bigEndian, toByteOffset: 4, as: UInt64.self)
+        pointer.storeBytes(of: words.1.bigEndian, toByteOffset: 12, as: UInt64.self)
+        pointer.storeBytes(of: words.2.bigEndian, toByteOffset: 20, as: UInt64.self)
+        pointer.storeBytes(of: words.3.bigEndian, toByteOffset: 28, as: UInt64.self)
     }
 
     /// The text form, `b…`.

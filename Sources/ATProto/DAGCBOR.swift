@@ -5,33 +5,16 @@
 /// Sources: RFC 8949, ipld.io/specs/codecs/dag-cbor, atproto.com/specs/data-model.
 public enum DAGCBOR {
     public static func encode(_ value: Value) -> [UInt8] {
-        var output: [UInt8] = []
-        output.reserveCapacity(512)
-        encode(value, into: &output)
-        return output
+        var writer = DAGCBORWriter()
+        writer.append(value)
+        return writer.withBytes { [UInt8]($0) }
     }
 
     /// Appends the encoding of `value`. Does not apply ``DecodingLimits``: whoever builds values beyond them cannot read them back.
     public static func encode(_ value: Value, into output: inout [UInt8]) {
-        switch value {
-        case .null: output.append(0xF6)
-        case .bool(let bool): output.append(bool ? 0xF5 : 0xF4)
-        case .integer(let integer): append(integer: integer, to: &output)
-        case .string(let string): append(string: string, to: &output)
-        case .bytes(let bytes):
-            appendHead(.bytes, UInt64(bytes.count), to: &output)
-            output.append(contentsOf: bytes)
-        case .link(let cid): append(link: cid, to: &output)
-        case .array(let items):
-            appendHead(.array, UInt64(items.count), to: &output)
-            for item in items { encode(item, into: &output) }
-        case .map(let map):
-            appendHead(.map, UInt64(map.count), to: &output)
-            for (key, value) in map {
-                append(string: key, to: &output)
-                encode(value, into: &output)
-            }
-        }
+        var writer = DAGCBORWriter()
+        writer.append(value)
+        writer.withBytes { output.append(contentsOf: $0) }
     }
 
     /// Decodes an input that is one value from its first byte to its last.

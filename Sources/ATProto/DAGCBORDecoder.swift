@@ -115,11 +115,29 @@ struct DAGCBORDecoder: ~Escapable {
     private mutating func text() throws(DAGCBORError) -> Range<Int> { try contents() }
 
     private func string(range: Range<Int>) throws(DAGCBORError) -> String {
+        let text = input.extracting(range)
+        if isASCII(text) { return String(copying: UTF8Span(unchecked: text, isKnownASCII: true)) }
         do throws(UTF8.ValidationError) {
-            return String(copying: try UTF8Span(validating: input.extracting(range)))
+            return String(copying: try UTF8Span(validating: text))
         } catch {
             throw DAGCBORError(.invalidUTF8, at: range.lowerBound + error.byteOffsets.lowerBound)
         }
+    }
+
+    /// Most strings are, and this sees it faster than the library's validation of the same bytes.
+    private func isASCII(_ text: Span<UInt8>) -> Bool {
+        let bytes = text.bytes
+        var marks: UInt64 = 0
+        var offset = 0
+        while text.count - offset >= 8 {
+            marks |= bytes.unsafeLoadUnaligned(fromUncheckedByteOffset: offset, as: UInt64.self)
+            offset += 8
+        }
+        while offset < text.count {
+            marks |= UInt64(text[unchecked: offset])
+            offset += 1
+        }
+        return marks & 0x8080_8080_8080_8080 == 0
     }
 
     @_lifetime(self: copy self)
@@ -134,13 +152,13 @@ struct DAGCBORDecoder: ~Escapable {
     @_lifetime(self: copy self)
     private mutating func map(depth: Int) throws(DAGCBORError) -> ValueMap {
         let count = try count(depth: depth, bytesEach: 2)
-        var entries: [ValueMap.Element] = []
+        var entries: [ValueMap.Entry] = []
         entries.reserveCapacity(min(count, Self.reservedMax))
         var previous: Range<Int>? = nil
         for _ in 0..<count {
             let range = try key(after: previous)
             let key = try string(range: range)
-            entries.append((key, try value(depth: depth + 1)))
+            entries.append(ValueMap.Entry(key: key, value: try value(depth: depth + 1)))
             previous = range
         }
         return ValueMap(canonical: entries)

@@ -8,13 +8,15 @@ struct DataModelJSONDecoder: ~Escapable {
     private let input: Span<UInt8>
     private let rules: Rules
     private let limits: DecodingLimits
+    /// The whole input is, so each string in it is too.
+    private let isASCII: Bool
     private var offset = 0
 
     @_lifetime(copy input)
     init(_ input: Span<UInt8>, rules: Rules, limits: DecodingLimits) throws(DataModelJSONError) {
         guard input.count <= limits.bytesMax else { throw DataModelJSONError(.tooLong(max: limits.bytesMax), at: limits.bytesMax) }
         do throws(UTF8.ValidationError) {
-            _ = try UTF8Span(validating: input)
+            isASCII = try UTF8Span(validating: input).isKnownASCII
         } catch {
             throw DataModelJSONError(.invalidUTF8, at: error.byteOffsets.lowerBound)
         }
@@ -110,7 +112,7 @@ extension DataModelJSONDecoder {
         guard depth < limits.depthMax else { throw DataModelJSONError(.tooDeep(max: limits.depthMax), at: start) }
         offset += 1
         var entries = JSONObjectEntries()
-        var hasDollar = false
+        var marks = JSONMarks()
         if try next() == UInt8(ascii: "}") {
             offset += 1
             return .map(ValueMap())
@@ -119,13 +121,13 @@ extension DataModelJSONDecoder {
             guard entries.count < limits.countMax else { throw DataModelJSONError(.tooManyItems(max: limits.countMax), at: offset) }
             let keyStart = offset
             let key = try key()
-            if key.utf8.first == UInt8(ascii: "$") { hasDollar = true }
+            if rules == .dataModel { marks.note(key) }
             let isNew = entries.insert(key, try value(depth: depth + 1))
             guard isNew else { throw DataModelJSONError(.duplicateKey, at: keyStart) }
             guard try separator(or: UInt8(ascii: "}")) else { break }
         }
         let map = ValueMap(canonical: entries.sorted())
-        return hasDollar && rules == .dataModel ? try special(map, at: start) : .map(map)
+        return marks.isEmpty ? .map(map) : try special(map, marks, at: start)
     }
 
     /// Past a comma (and the white space after it), or past `end`.
@@ -155,24 +157,26 @@ extension DataModelJSONDecoder {
         return key
     }
 
-    /// What an object with a key in `$` means.
-    private func special(_ map: ValueMap, at start: Int) throws(DataModelJSONError) -> Value {
-        if let link = map["$link"] {
-            guard map.count == 1, case .string(let text) = link else { throw DataModelJSONError(.invalidLink(nil), at: start) }
+    /// What an object with one of the special keys means.
+    private func special(_ map: ValueMap, _ marks: JSONMarks, at start: Int) throws(DataModelJSONError) -> Value {
+        if marks.hasLink {
+            guard map.count == 1, case .string(let text) = map.entries[0].value else {
+                throw DataModelJSONError(.invalidLink(nil), at: start)
+            }
             do throws(CIDError) {
                 return .link(try CID(text))
             } catch {
                 throw DataModelJSONError(.invalidLink(error), at: start)
             }
         }
-        if let bytes = map["$bytes"] {
-            guard map.count == 1, case .string(let text) = bytes, let decoded = Base64.decode(text.utf8Span.span) else {
+        if marks.hasBytes {
+            guard map.count == 1, case .string(let text) = map.entries[0].value, let decoded = Base64.decode(text.utf8Span.span) else {
                 throw DataModelJSONError(.invalidBytes, at: start)
             }
             return .bytes(decoded)
         }
-        if let type = map["$type"] {
-            guard case .string(let text) = type, !text.isEmpty else { throw DataModelJSONError(.invalidType, at: start) }
+        if marks.hasType {
+            guard case .string(let text)? = map["$type"], !text.isEmpty else { throw DataModelJSONError(.invalidType, at: start) }
             guard text != "blob" || isBlob(map) else { throw DataModelJSONError(.invalidBlob, at: start) }
         }
         return .map(map)
@@ -196,7 +200,7 @@ extension DataModelJSONDecoder {
         guard stop < input.count else { throw DataModelJSONError(.truncated, at: stop) }
         guard input[unchecked: stop] == UInt8(ascii: "\"") else { return try escapedString(from: start, firstSpecial: stop) }
         offset = stop + 1
-        return String(copying: UTF8Span(unchecked: input.extracting(start..<stop)))
+        return String(copying: UTF8Span(unchecked: input.extracting(start..<stop), isKnownASCII: isASCII))
     }
 
     /// The rest of a string that holds an escape, or ends at a control character.
@@ -377,14 +381,35 @@ private struct JSONDecimal {
     }
 }
 
+/// Which keys with a meaning an object has.
+private struct JSONMarks {
+    private(set) var hasLink = false
+    private(set) var hasBytes = false
+    private(set) var hasType = false
+
+    var isEmpty: Bool { !hasLink && !hasBytes && !hasType }
+
+    mutating func note(_ key: String) {
+        guard key.utf8.first == UInt8(ascii: "$") else { return }
+        switch key {
+        case "$link": hasLink = true
+        case "$bytes": hasBytes = true
+        case "$type": hasType = true
+        default: break
+        }
+    }
+}
+
 /// The entries of one object as they arrive: in any order, each key once.
 ///
 /// Few entries are put in their places as they come. From `insertedMax` on, where that would take the square of their number,
 /// a set knows the keys and the entries are sorted once at the end.
 private struct JSONObjectEntries {
     private static let insertedMax = 32
+    /// Places for the entries of a usual object.
+    private static let reservedFirst = 8
 
-    private var entries: [ValueMap.Element] = []
+    private var entries: [ValueMap.Entry] = []
     /// All keys, once the entries are not in order any more.
     private var seen: Set<ExactKey>? = nil
 
@@ -393,15 +418,17 @@ private struct JSONObjectEntries {
     /// - Returns: whether the key is new; if not, nothing was done.
     mutating func insert(_ key: String, _ value: Value) -> Bool {
         if seen == nil {
-            guard let last = entries.last?.key, CanonicalOrder.compare(last, key) >= 0 else {
-                entries.append((key, value))
+            let isLast = entries.isEmpty || CanonicalOrder.compare(entries[entries.count - 1].key, key) < 0
+            if isLast {
+                if entries.isEmpty { entries.reserveCapacity(Self.reservedFirst) }
+                entries.append(ValueMap.Entry(key: key, value: value))
                 return true
             }
             if entries.count < Self.insertedMax { return insertAmongFew(key, value) }
             seen = Set(entries.lazy.map { ExactKey(text: $0.key) })
         }
         guard seen!.insert(ExactKey(text: key)).inserted else { return false }
-        entries.append((key, value))
+        entries.append(ValueMap.Entry(key: key, value: value))
         return true
     }
 
@@ -413,11 +440,11 @@ private struct JSONObjectEntries {
             if order < 0 { break }
             place -= 1
         }
-        entries.insert((key, value), at: place)
+        entries.insert(ValueMap.Entry(key: key, value: value), at: place)
         return true
     }
 
-    consuming func sorted() -> [ValueMap.Element] {
+    consuming func sorted() -> [ValueMap.Entry] {
         if seen != nil { entries.sort { CanonicalOrder.compare($0.key, $1.key) < 0 } }
         return entries
     }

@@ -95,7 +95,13 @@ extension Value: ExpressibleByBooleanLiteral, ExpressibleByIntegerLiteral, Expre
 public struct ValueMap: Sendable, RandomAccessCollection, ExpressibleByDictionaryLiteral {
     public typealias Element = (key: String, value: Value)
 
-    private var entries: [Element]
+    /// A structure, since the runtime destroys arrays of tuples slowly.
+    struct Entry {
+        let key: String
+        var value: Value
+    }
+
+    private(set) var entries: [Entry]
 
     public init() { entries = [] }
 
@@ -103,14 +109,14 @@ public struct ValueMap: Sendable, RandomAccessCollection, ExpressibleByDictionar
     public init(dictionaryLiteral elements: (String, Value)...) { self.init(unsorted: elements) }
 
     init(unsorted elements: [(String, Value)]) {
-        var sorted = elements.map { (key: $0.0, value: $0.1) }
+        var sorted = elements.map { Entry(key: $0.0, value: $0.1) }
         sorted.sort { CanonicalOrder.compare($0.key, $1.key) < 0 }
         self.init(canonical: sorted)
         precondition(isCanonical, "each key of a map occurs once")
     }
 
     /// Takes entries that a decoder has already found, or put, in canonical order.
-    init(canonical entries: [Element]) { self.entries = entries }
+    init(canonical entries: [Entry]) { self.entries = entries }
 
     var isCanonical: Bool {
         zip(entries, entries.dropFirst()).allSatisfy { CanonicalOrder.compare($0.key, $1.key) < 0 }
@@ -118,7 +124,7 @@ public struct ValueMap: Sendable, RandomAccessCollection, ExpressibleByDictionar
 
     public var startIndex: Int { 0 }
     public var endIndex: Int { entries.count }
-    public subscript(position: Int) -> Element { entries[position] }
+    public subscript(position: Int) -> Element { (entries[position].key, entries[position].value) }
 
     /// nil is a missing key; `.null` is a present one.
     public subscript(key: String) -> Value? {
@@ -130,7 +136,7 @@ public struct ValueMap: Sendable, RandomAccessCollection, ExpressibleByDictionar
             let place = place(of: key)
             switch (newValue, place.found) {
             case (let value?, true): entries[place.index].value = value
-            case (let value?, false): entries.insert((key, value), at: place.index)
+            case (let value?, false): entries.insert(Entry(key: key, value: value), at: place.index)
             case (nil, true): entries.remove(at: place.index)
             case (nil, false): break
             }
@@ -167,9 +173,9 @@ extension ValueMap: Hashable {
 
     public func hash(into hasher: inout Hasher) {
         hasher.combine(entries.count)
-        for (key, value) in entries {
-            CanonicalOrder.hash(key, into: &hasher)
-            hasher.combine(value)
+        for entry in entries {
+            CanonicalOrder.hash(entry.key, into: &hasher)
+            hasher.combine(entry.value)
         }
     }
 }
@@ -180,10 +186,20 @@ enum CanonicalOrder {
     static func compare(_ left: String, _ right: String) -> Int {
         let count = left.utf8.count
         guard count == right.utf8.count else { return count - right.utf8.count }
-        let (left, right) = (left.utf8Span.span, right.utf8Span.span)
-        for index in 0..<count where left[unchecked: index] != right[unchecked: index] {
-            return Int(left[unchecked: index]) - Int(right[unchecked: index])
+        // This way in is inlined, and `utf8Span` is not. Native strings always have contiguous storage.
+        let order = left.utf8.withContiguousStorageIfAvailable { left in
+            right.utf8.withContiguousStorageIfAvailable { right in compare(left, right) }
         }
+        guard let order, let order else {
+            return left.utf8Span.span.withUnsafeBufferPointer { left in
+                right.utf8Span.span.withUnsafeBufferPointer { right in compare(left, right) }
+            }
+        }
+        return order
+    }
+
+    private static func compare(_ left: UnsafeBufferPointer<UInt8>, _ right: UnsafeBufferPointer<UInt8>) -> Int {
+        for index in 0..<left.count where left[index] != right[index] { return Int(left[index]) - Int(right[index]) }
         return 0
     }
 

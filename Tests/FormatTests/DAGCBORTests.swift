@@ -55,7 +55,8 @@ struct DAGCBORTests {
             ("a2 61 62 00 61 61 00", .keyOutOfOrder, 4), ("a2 62 61 61 00 61 62 00", .keyOutOfOrder, 5), ("00 00", .trailingBytes, 1),
             ("a2 61 61 00 61 61 00", .duplicateKey, 4), ("c1 00", .tag(1), 0), ("d8 2a 60", .linkNotBytes, 2), ("", .truncated, 0),
             ("81 d8 2a 41 00", .invalidLink, 1), ("81 d8 2a 58 25 00 00", .truncated, 3), ("44 00 00 00", .truncated, 0),
-            ("9a 00020001", .tooManyItems(max: 131_072), 0), ("9a 00020000", .truncated, 0), ("a1 61", .truncated, 0), ("a1 62 61", .truncated, 1),
+            ("9a 00020001", .tooManyItems(max: 131_072), 0), ("9a 00020000", .truncated, 0), ("a1 61", .truncated, 0),
+            ("a1 62 61", .truncated, 1),
             ("82 00", .truncated, 0), ("a1 61 61", .truncated, 3), ("1b 00000001 000000", .truncated, 0),
             ("5b 7fffffffffffffff", .truncated, 0),
         ] as [(String, DAGCBORError.Reason, Int)])

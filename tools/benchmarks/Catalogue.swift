@@ -22,5 +22,9 @@ struct BenchmarkRequest: Sendable {
 
 /// Every suite that `tools/bench` knows.
 enum Catalogue {
-    static let suites: [BenchmarkSuite] = []
+    static let suites: [BenchmarkSuite] = [
+        BenchmarkSuite(name: "formats", summary: "DAG-CBOR, data-model JSON and CIDs, on records of about 300 bytes.") { request in
+            FormatsBenchmark.pieces(seed: request.seed)
+        }
+    ]
 }
