@@ -5,8 +5,8 @@
 //      nistz256 (a table read whole at each step), the inverse by Fermat's little theorem with the constant-time
 //      power, and s by ECDSA_do_sign_ex, whose products have a fixed length. Branches and comparisons look only at
 //      r, s and the digest, which anybody may know, and at candidate nonces that are thrown away.
-//   2. Every copy of the scalar and of nonce material lies in the secure heap or on this stack, and is wiped on
-//      every way out, failures included.
+//   2. Every copy of the scalar and of nonce material is wiped on every way out, failures included. Nonces lie in the
+//      secure heap and on this stack; scalars too, except of keys for which the secure heap has no more room.
 //   3. A key is read-only after cp256_key_create, and so is `p256`: no locks are needed.
 //
 // ECDSA_do_sign_ex takes a nonce of ours, which the EVP interface of OpenSSL 3.0 does not; it is deprecated there
@@ -27,9 +27,10 @@
 enum {
     scalar_bytes = 32,
     point_bytes = 33,
-    secure_heap_bytes = 1 << 20,  // some 5,000 keys; within the memory a service may usually lock
+    secure_heap_bytes = 1 << 20,     // some 10,000 keys; within the memory that a service may usually lock
+    secure_heap_reserve = 64 << 10,  // for signatures in progress, 1 or 2 KiB each
     secure_heap_unit = 32,
-    nonce_attempts_max = 16,      // one attempt fails once in 2^32
+    nonce_attempts_max = 16,         // one attempt fails once in 2^32
 };
 
 // The curve's constants, made once and kept for the life of the process.
@@ -68,26 +69,29 @@ static int is_ready(void) {
     return pthread_once(&prepared, prepare) == 0 && p256.ready;
 }
 
-// ---- Secrets in memory
+// Whether a key may still take from the secure heap. When keys have filled it but for the reserve, further ones live
+// in ordinary memory: better than a service that can sign no more.
+static int has_secure_room(void) {
+    return CRYPTO_secure_used() + secure_heap_reserve < secure_heap_bytes;
+}
 
 uint8_t *cp256_secret_allocate(size_t count) {
     (void)is_ready();
-    return OPENSSL_secure_zalloc(count);
+    uint8_t *secret = has_secure_room() ? OPENSSL_secure_zalloc(count) : NULL;
+    return secret ? secret : OPENSSL_zalloc(count);
 }
 
 void cp256_secret_free(uint8_t *secret, size_t count) {
-    OPENSSL_secure_clear_free(secret, count);
+    OPENSSL_secure_clear_free(secret, count);  // knows which memory it was
 }
 
 void cp256_wipe(void *memory, size_t count) {
     OPENSSL_cleanse(memory, count);
 }
 
-// ---- Keys
-
 struct cp256_key {
     EC_KEY *signer;   // holds the scalar for ECDSA_do_sign_ex
-    uint8_t *scalar;  // the same number as bytes, for RFC 6979; in the secure heap
+    uint8_t *scalar;  // the same number as bytes, for RFC 6979
     uint8_t point[point_bytes];
 };
 
@@ -95,7 +99,7 @@ struct cp256_key {
 static int complete_key(cp256_key *key, int *out_of_range) {
     int done = 0;
     BN_CTX *work = BN_CTX_secure_new();
-    BIGNUM *number = BN_secure_new();
+    BIGNUM *number = has_secure_room() ? BN_secure_new() : BN_new();
     EC_POINT *point = EC_POINT_new(p256.group);
     if (!work || !number || !point || !BN_bin2bn(key->scalar, scalar_bytes, number)) goto end;
     BN_set_flags(number, BN_FLG_CONSTTIME);
@@ -107,7 +111,7 @@ static int complete_key(cp256_key *key, int *out_of_range) {
     if (EC_POINT_point2oct(p256.group, point, POINT_CONVERSION_COMPRESSED, key->point, point_bytes, work) != point_bytes) goto end;
     key->signer = EC_KEY_new();
     if (!key->signer || !EC_KEY_set_group(key->signer, p256.group)) goto end;
-    // The copy inherits the secure heap and the constant-time flag of `number`.
+    // The copy lies where `number` does, and is wiped when it is freed.
     done = EC_KEY_set_private_key(key->signer, number);
 end:
     EC_POINT_clear_free(point);
@@ -121,7 +125,7 @@ cp256_key *cp256_key_create(const uint8_t scalar[32], int *out_of_range) {
     if (!is_ready()) return NULL;
     cp256_key *key = OPENSSL_zalloc(sizeof *key);
     if (!key) return NULL;
-    key->scalar = OPENSSL_secure_zalloc(scalar_bytes);
+    key->scalar = cp256_secret_allocate(scalar_bytes);
     if (!key->scalar) goto failed;
     memcpy(key->scalar, scalar, scalar_bytes);
     if (!complete_key(key, out_of_range)) goto failed;
@@ -134,7 +138,7 @@ failed:
 void cp256_key_destroy(cp256_key *key) {
     if (!key) return;
     EC_KEY_free(key->signer);  // wipes its scalar
-    OPENSSL_secure_clear_free(key->scalar, scalar_bytes);
+    cp256_secret_free(key->scalar, scalar_bytes);
     OPENSSL_clear_free(key, sizeof *key);
 }
 
@@ -142,8 +146,7 @@ const uint8_t *cp256_key_scalar(const cp256_key *key) { return key->scalar; }
 
 const uint8_t *cp256_key_point(const cp256_key *key) { return key->point; }
 
-// ---- Nonces (RFC 6979, section 3.2, steps b to h, with HMAC-SHA256)
-
+// The generator of nonces: RFC 6979, section 3.2, steps b to h, with HMAC-SHA256.
 struct nonces {
     uint8_t key[SHA256_DIGEST_LENGTH];
     uint8_t value[SHA256_DIGEST_LENGTH];
@@ -190,8 +193,6 @@ static void begin_nonces(struct nonces *state, const uint8_t scalar[32], const u
     stir(state, seed, sizeof seed);
     OPENSSL_cleanse(seed, sizeof seed);
 }
-
-// ---- Signatures
 
 // The numbers of one signature; all but the point belong to the work space, which wipes them.
 struct numbers {

@@ -11,7 +11,7 @@ extension PublicKey {
     public init(didKey text: String) throws(KeysError) {
         guard text.utf8.count <= Self.textMax else { throw .malformed("a did:key of ours has 57 characters") }
         guard text.utf8.starts(with: Self.prefix.utf8) else { throw .malformed("a did:key begins with did:key:") }
-        try self.init(multibase: String(text.dropFirst(Self.prefix.count)))
+        try self.init(multibase: Self.text(text.utf8.dropFirst(Self.prefix.utf8.count)))
     }
 
     /// - Parameter text: a Multikey's `publicKeyMultibase`: `z`, then base58btc of multicodec and compressed point.
@@ -39,7 +39,11 @@ extension PublicKey {
 
     private static func base58Bytes(ofMultibase text: String, countMax: Int) throws(KeysError) -> [UInt8] {
         guard text.utf8.first == UInt8(ascii: "z") else { throw .malformed("multibase other than base58btc") }
-        // The first character may have combining marks after it, so it is dropped as a byte.
-        return try Base58BTC.decode(String(decoding: text.utf8.dropFirst(), as: UTF8.self), countMax: countMax)
+        return try Base58BTC.decode(Self.text(text.utf8.dropFirst()), countMax: countMax)
+    }
+
+    /// Prefixes are dropped as bytes: as a character, the last one would take a combining mark after it along.
+    private static func text(_ bytes: Substring.UTF8View) -> String {
+        String(Substring(bytes))
     }
 }

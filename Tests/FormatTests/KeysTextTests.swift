@@ -69,6 +69,7 @@ struct KeysTextTests {
         let wrong: [String] = [
             " \(text)", "\(text) ", "\(text)\n", "\(text)#z\(name)", text.uppercased(), "did:web:z\(name)", "DID:KEY:z\(name)",
             "\(text)1", "did:key:z1\(name)", "did:key:z", "did:key:", "did:key:u\(name)", "did:key:Z\(name)", "did:key:z\u{301}\(name)",
+            "did:key:\u{301}z\(name)",
             text.replacing("D", with: "0"), text.replacing("D", with: "é"), "did:key:z" + String(repeating: "z", count: 91),
         ]
         for text in wrong { #expect(throws: KeysError.self, "\(text)") { try PublicKey(didKey: text) } }

@@ -25,7 +25,8 @@ const uint8_t *cp256_key_point(const cp256_key *key);
 /// 1 when `signature` was written whole; 0 when memory ran out, and nothing was written.
 int cp256_sign(const cp256_key *key, const uint8_t digest[32], uint8_t signature[64]);
 
-/// Memory for secrets: locked and kept out of core dumps where the system allows it. NULL when there is no more.
+/// Memory for secrets, zeroed; locked and kept out of core dumps where the system allows it and there is room. NULL when
+/// there is no memory at all.
 uint8_t *cp256_secret_allocate(size_t count);
 
 /// Wipes `count` bytes and frees them. NULL is allowed.
