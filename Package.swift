@@ -66,7 +66,7 @@ let package = Package(
         .target(name: "CP256", dependencies: ["COpenSSL"], cSettings: [.treatAllWarnings(as: .error)]),
         target("Keys", ["CP256", "CSecp256k1", crypto]),
         target("ATProto", ["Keys", crypto]),
-        target("EventLog", ["ATProto", "Keys", crypto]),
+        target("EventLog", ["ATProto", "Keys", crypto], exclude: ["FORMAT.md"]),
         target("Commands", ["EventLog", "ATProto", "Keys"]),
         target("Projections", ["EventLog", "ATProto", "Keys", crypto]),
         target("SQLiteStore", ["CSQLite", "Projections", "EventLog", "ATProto", "Keys"]),

@@ -101,17 +101,28 @@ struct EventReader {
         return Event(did: did, sequence: sequence, prev: prev, time: time, kind: kind, body: body, keyEpoch: keyEpoch, signature: signature)
     }
 
-    /// The bytes of the DID of something that begins like an event: enough to tell whose it is, checked for nothing else.
-    static func didBytes(of bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer? {
-        guard bytes.count > 10, bytes[4] == 0x63, bytes[5] == 0x64 else { return nil }
+    /// A number by which events of one actor find the same shard: FNV-1a of the DID, checked for nothing; 0 where there is none.
+    static func didHash(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
+        guard bytes.count > 10, bytes[4] == 0x63, bytes[5] == 0x64 else { return 0 }
         let start: Int, count: Int
         switch bytes[8] {
         case 0x60...0x77: (start, count) = (9, Int(bytes[8] & 0x1F))
         case 0x78: (start, count) = (10, Int(bytes[9]))
-        default: return nil
+        default: return 0
         }
-        guard bytes.count >= start + count else { return nil }
-        return UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
+        guard bytes.count >= start + count else { return 0 }
+        return hash(UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)]))
+    }
+
+    static func didHash(_ did: DID) -> UInt64 {
+        var text = did.description
+        return text.withUTF8 { hash(UnsafeRawBufferPointer($0)) }
+    }
+
+    private static func hash(_ bytes: UnsafeRawBufferPointer) -> UInt64 {
+        var hash: UInt64 = 0xCBF2_9CE4_8422_2325
+        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01B3 }
+        return hash ^ hash >> 32
     }
 
     private mutating func previous(_ sequence: UInt64) throws(EventLogError) -> CID? {

@@ -4,7 +4,7 @@ package struct EventKind: Hashable, Sendable, CustomStringConvertible {
 
     private init(known text: String) { self.text = text }
 
-    /// - Throws: `malformed` unless the text is two to four lower-case words with dots between them, at most 64 bytes.
+    /// - Throws: `malformed` unless the text is lower-case words with single dots between them, at most 64 bytes.
     package init(_ text: String) throws(EventLogError) {
         var copy = text
         guard let kind = copy.withUTF8({ EventKind(parsing: UnsafeRawBufferPointer($0)) }) else {
@@ -19,7 +19,7 @@ package struct EventKind: Hashable, Sendable, CustomStringConvertible {
             self = kind
             return
         }
-        guard bytes.count <= EventKind.bytesMax, bytes.contains(0x2E) else { return nil }
+        guard bytes.count <= EventKind.bytesMax else { return nil }
         var previous: UInt8 = 0x2E
         for byte in bytes {
             guard (0x61...0x7A).contains(byte) || (byte == 0x2E && previous != 0x2E) else { return nil }
@@ -33,7 +33,7 @@ package struct EventKind: Hashable, Sendable, CustomStringConvertible {
     package static let bytesMax = 64
 
     /// Events of the service's own log have kinds that begin with this; no other log has them.
-    package var isOfService: Bool { text.hasPrefix("service.") }
+    package var isOfService: Bool { text.utf8.starts(with: "service.".utf8) }
 
     package static let serviceStart = EventKind(known: "service.start")
     package static let serviceKey = EventKind(known: "service.key")

@@ -1,3 +1,4 @@
+import ATProto
 import Crypto
 
 /// The leaf of an event in the tree of its generation: 65 bytes that only somebody who holds the actor's tag key can link to
@@ -15,25 +16,37 @@ package enum Leaf {
         var leaf: [UInt8] = []
         leaf.reserveCapacity(byteCount)
         leaf.append(version)
-        leaf.append(contentsOf: tag(TagKey(tagKey), sequence))
+        TagKey(tagKey).tag(sequence).withUnsafeBytes { leaf.append(contentsOf: $0) }
         leaf.append(contentsOf: eventDigest)
         return leaf
     }
 
-    /// A tag key made ready once for many tags.
+    /// A tag key made ready once for many tags: HMAC's two hashes, each with its padded key already taken in (RFC 2104).
     struct TagKey: Sendable {
-        fileprivate let key: SymmetricKey
-        init(_ bytes: [UInt8]) { key = SymmetricKey(data: bytes) }
-    }
+        private var inner = SHA256()
+        private var outer = SHA256()
 
-    static func tag(_ key: TagKey, _ sequence: UInt64) -> HMAC<SHA256>.MAC {
-        withUnsafeBytes(of: sequence.bigEndian) { HMAC<SHA256>.authenticationCode(for: $0, using: key.key) }
+        init(_ bytes: [UInt8]) {
+            precondition(bytes.count == tagKeyByteCount, "a tag key has 32 bytes")
+            let padding = [UInt8](repeating: 0, count: SHA256.blockByteCount - bytes.count)
+            inner.update(data: (bytes + padding).map { $0 ^ 0x36 })
+            outer.update(data: (bytes + padding).map { $0 ^ 0x5C })
+        }
+
+        func tag(_ sequence: UInt64) -> SHA256Digest {
+            var (inner, outer) = (inner, outer)
+            withUnsafeBytes(of: sequence.bigEndian) { inner.update(bufferPointer: $0) }
+            inner.finalize().withUnsafeBytes { outer.update(bufferPointer: $0) }
+            return outer.finalize()
+        }
     }
 
     /// Whether `leaf` is that of the event; with no tag key (erased, or not yet known) only the open part is compared.
-    static func matches(_ leaf: [UInt8], tagKey: TagKey?, sequence: UInt64, eventDigest: [UInt8]) -> Bool {
-        guard leaf.count == byteCount, leaf[0] == version, leaf[33...].elementsEqual(eventDigest) else { return false }
+    static func matches(_ leaf: [UInt8], tagKey: TagKey?, sequence: UInt64, event: CID) -> Bool {
+        guard leaf.count == byteCount, leaf[0] == version, leaf[33...].elementsEqual(event.digest) else { return false }
         guard let tagKey else { return true }
-        return tag(tagKey, sequence) == leaf[1..<33]
+        return tagKey.tag(sequence).withUnsafeBytes { tag in
+            leaf.withUnsafeBytes { $0[1..<33].elementsEqual(tag) }
+        }
     }
 }

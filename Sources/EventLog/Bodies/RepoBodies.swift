@@ -275,16 +275,19 @@ package struct RepoImport: Hashable, Sendable {
     /// One block of an import's operations, with a salt of its own: 1–1,000 operations, at most 1 MiB.
     package struct Chunk: Hashable, Sendable {
         package let salt: [UInt8]
+        /// Index of the first operation among those of all chunks.
+        package let first: UInt64
         /// Nil in the place of an operation that was erased without trace.
         package let operations: [RecordOperation?]
 
         package static let operationsMax = 1000
         package static let bytesMax = 1 << 20
 
-        package init(salt: [UInt8], operations: [RecordOperation?]) {
+        package init(salt: [UInt8], first: UInt64, operations: [RecordOperation?]) {
             precondition((1...Chunk.operationsMax).contains(operations.count), "a chunk holds 1…\(Chunk.operationsMax) operations")
             precondition(salt.count == Provenance.saltByteCount, "a salt has 32 bytes")
             self.salt = salt
+            self.first = first
             self.operations = operations
         }
 
@@ -294,6 +297,7 @@ package struct RepoImport: Hashable, Sendable {
             do { value = try DAGCBOR.decode(bytes, limits: EventBody.limits) } catch { throw .malformed("chunk: \(error)") }
             var fields = try FieldReader(value, in: "chunk")
             salt = try fields.bytes("salt", count: Provenance.saltByteCount)
+            first = try fields.integer("first")
             operations = try fields.operations("ops", countMax: Chunk.operationsMax)
             guard !operations.isEmpty else { throw fields.failure("ops", "at least one") }
             try fields.finish()
@@ -301,7 +305,9 @@ package struct RepoImport: Hashable, Sendable {
 
         /// - Throws: `tooLarge` past 1 MiB: put fewer operations into it.
         package func block() throws(EventLogError) -> Block {
-            let bytes = DAGCBOR.encode(["salt": .bytes(salt), "ops": RecordOperation.encode(operations)])
+            let bytes = DAGCBOR.encode([
+                "salt": .bytes(salt), "first": .integer(Int64(first)), "ops": RecordOperation.encode(operations),
+            ])
             guard bytes.count <= Chunk.bytesMax else { throw .tooLarge(bytes: bytes.count, max: Chunk.bytesMax) }
             return Block(hashing: bytes)
         }
@@ -314,18 +320,19 @@ package struct RepoImport: Hashable, Sendable {
     ) throws(EventLogError) -> [Block] {
         var blocks: [Block] = []
         var pending: [RecordOperation] = []
-        var byteCount = 0
+        var (first, byteCount): (UInt64, Int) = (0, 0)
         for operation in operations {
-            // Each operation is encoded once more than needed; that is 1 % of what an import costs.
+            // Each operation is encoded once more than needed, which is little beside hashing and storing its record.
             let size = DAGCBOR.encode(operation.encoded()).count
             if !pending.isEmpty, pending.count == Chunk.operationsMax || byteCount + size > Chunk.bytesMax - 128 {
-                blocks.append(try Chunk(salt: salt(), operations: pending).block())
+                blocks.append(try Chunk(salt: salt(), first: first, operations: pending).block())
+                first += UInt64(pending.count)
                 (pending, byteCount) = ([], 0)
             }
             pending.append(operation)
             byteCount += size
         }
-        if !pending.isEmpty { blocks.append(try Chunk(salt: salt(), operations: pending).block()) }
+        if !pending.isEmpty { blocks.append(try Chunk(salt: salt(), first: first, operations: pending).block()) }
         return blocks
     }
 }

@@ -1,0 +1,219 @@
+package import ATProto
+
+/// Reads a whole log and says what is wrong with it: I1–I5 as far as stored bytes can show them, I10, I11, I13.
+///
+/// It goes through the events in order of position, page by page, and hands each page to shards that work at the same time,
+/// every actor always with the same shard. What a page's successor needs is carried in one small state an actor. After the
+/// walk it looks at every actor's log once more: for events without a position, and for a head that is not where the
+/// events end. It signs nothing and needs no private key.
+package struct ChainVerifier: Sendable {
+    package struct Options: Sendable {
+        /// Every event's signature, every commit's and every attestation's.
+        package var signatures = true
+        /// Every body decoded and followed, every block present and hashed. Without it: the chain, bodies by their CID, leaves.
+        package var contents = true
+        /// This actor's log and the service's alone; positions are then compared, not counted.
+        package var actor: DID?
+        package var shards = 2
+        package var pageEvents = 2048
+        /// Findings beyond this many are counted and not kept.
+        package var findingsMax = 1000
+
+        package init() {}
+    }
+
+    package struct Report: Sendable {
+        package let events: UInt64
+        package let actors: UInt64
+        /// In order of position; those without one first.
+        package let findings: [Finding]
+        package let findingCount: Int
+
+        package var isWhole: Bool { findingCount == 0 }
+    }
+
+    private let store: any EventStore
+    private let options: Options
+    private let progress: @Sendable (UInt64) -> Void
+
+    /// - Parameter progress: told how many events have been read, after each page.
+    package init(_ store: any EventStore, options: Options = Options(), progress: @escaping @Sendable (UInt64) -> Void = { _ in }) {
+        self.store = store
+        self.options = options
+        self.progress = progress
+    }
+
+    package func verify() async -> Report {
+        var findings = FindingList(file: store.file, max: options.findingsMax)
+        for finding in await store.inspect() { findings.add(finding) }
+        let history = await history(&findings)
+        let rules = ChainRules(
+            history: history, file: store.file, signatures: options.signatures, contents: options.contents, findingsMax: options.findingsMax
+        )
+        let shards = (0..<max(1, options.shards)).map { _ in VerifierShard(store: store, rules: rules) }
+        if options.actor == nil { await walk(shards, &findings) }
+        await finish(shards, history: history, &findings)
+        var events: UInt64 = 0, actors: UInt64 = 0
+        for shard in shards {
+            let result = await shard.result()
+            events += result.events
+            actors += result.actors
+            findings.add(result.findings)
+        }
+        return Report(events: events, actors: actors, findings: findings.sorted, findingCount: findings.count)
+    }
+
+    /// The service's log is read first: which key is in force where decides every other signature.
+    private func history(_ findings: inout FindingList) async -> ServiceHistory {
+        var history = ServiceHistory()
+        do throws(EventLogError) {
+            guard let service = try await ServiceHistory.firstActor(in: store) else { return history }
+            while true {
+                let page = try await store.events(of: service, after: history.head.sequence, limit: 500)
+                guard !page.isEmpty else { return history }
+                for stored in page {
+                    let event = try Event(bytes: stored.bytes)
+                    guard event.sequence > history.head.sequence, event.did == service else { return history }
+                    let body = stored.body.flatMap { try? EventBody(kind: event.kind, bytes: $0) }
+                    do throws(EventLogError) {
+                        try history.apply(event, cid: CID(hashing: stored.bytes), position: stored.position, body: body)
+                    } catch {
+                        findings.add("I4", "\(error)", actor: service, sequence: event.sequence, position: stored.position)
+                    }
+                }
+            }
+        } catch {
+            findings.add("storage", "the service's log: \(error)")
+            return history
+        }
+    }
+
+    private func walk(_ shards: [VerifierShard], _ findings: inout FindingList) async {
+        var last = StreamCursor.start
+        var count: UInt64 = 0
+        var read = await page(after: last)
+        while true {
+            let page: [StoredEvent]
+            switch read {
+            case .failure(let error):
+                findings.add("storage", "reading on after this position: \(error)", position: last.rawValue)
+                return
+            case .success(let events): page = events
+            }
+            guard !page.isEmpty else { return }
+            last = checkPositions(of: page, after: last, &findings)
+            let parts = split(page, into: shards.count)
+            // The next page is read while the shards work on this one.
+            async let next = self.page(after: last)
+            await withTaskGroup(of: Void.self) { group in
+                for (shard, part) in zip(shards, parts) where !part.isEmpty { group.addTask { await shard.check(part) } }
+            }
+            read = await next
+            count += UInt64(page.count)
+            progress(count)
+        }
+    }
+
+    private func page(after cursor: StreamCursor) async -> Result<[StoredEvent], EventLogError> {
+        do throws(EventLogError) {
+            return .success(try await store.events(afterPosition: cursor.rawValue, limit: options.pageEvents))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    /// I13: each position is the one after the last, or the first of a generation that its event opens.
+    private func checkPositions(of page: [StoredEvent], after start: StreamCursor, _ findings: inout FindingList) -> StreamCursor {
+        var last = start
+        for stored in page {
+            guard let raw = stored.position, let position = StreamCursor(rawValue: raw), position > last else {
+                findings.add("I13", "read in order of position, and has none after \(last)", position: stored.position)
+                continue
+            }
+            if position != last.next, !opens(stored, generationAt: position, after: last) {
+                findings.add("I13", "position \(position) follows \(last)", position: raw)
+            }
+            last = position
+        }
+        // A page in which nothing rises would be read for ever.
+        return last == start ? StreamCursor(rawValue: start.rawValue + UInt64(page.count)) ?? start : last
+    }
+
+    private func opens(_ stored: StoredEvent, generationAt position: StreamCursor, after last: StreamCursor) -> Bool {
+        guard position.position == 1, position.generation == last.generation + 1, let bytes = stored.body,
+            case .serviceStart(let start) = try? EventBody(kind: .serviceStart, bytes: bytes)
+        else { return false }
+        return start.generation == position.generation && start.before == last.rawValue
+    }
+
+    private func split(_ page: [StoredEvent], into count: Int) -> [[StoredEvent]] {
+        var parts = [[StoredEvent]](repeating: [], count: count)
+        for stored in page { parts[shardIndex(stored.bytes.withUnsafeBytes(EventReader.didHash), count)].append(stored) }
+        return parts
+    }
+
+    private func shardIndex(_ hash: UInt64, _ count: Int) -> Int { Int(hash % UInt64(count)) }
+
+    /// Every actor's log from where the walk left it to its head.
+    private func finish(_ shards: [VerifierShard], history: ServiceHistory, _ findings: inout FindingList) async {
+        if let actor = options.actor {
+            for did in Set([actor, history.service].compactMap(\.self)) { await shards[0].finish(did) }
+            return
+        }
+        var last: DID?
+        do throws(EventLogError) {
+            while true {
+                let actors = try await store.actors(after: last, limit: 1000)
+                guard let end = actors.last else { break }
+                if let last, end <= last {
+                    findings.add("storage", "the list of actors is not in order", actor: end)
+                    break
+                }
+                await withTaskGroup(of: Void.self) { group in
+                    for (index, shard) in shards.enumerated() {
+                        let mine = actors.filter { shardIndex(EventReader.didHash($0), shards.count) == index }
+                        group.addTask { for actor in mine { await shard.finish(actor) } }
+                    }
+                }
+                last = end
+            }
+        } catch {
+            findings.add("storage", "the list of actors: \(error)", actor: last)
+            return
+        }
+        for shard in shards { await shard.reportUnlisted() }
+    }
+}
+
+/// Findings up to a bound, and how many there were.
+struct FindingList: Sendable {
+    let file: String
+    let max: Int
+    private(set) var kept: [Finding] = []
+    private(set) var count = 0
+
+    init(file: String, max: Int) {
+        self.file = file
+        self.max = max
+    }
+
+    mutating func add(_ finding: Finding) {
+        count += 1
+        if kept.count < max { kept.append(finding) }
+    }
+
+    mutating func add(
+        _ invariant: String, _ message: String, actor: DID? = nil, sequence: UInt64? = nil, position: UInt64? = nil
+    ) {
+        add(Finding(actor: actor, sequence: sequence, position: position, file: file, invariant: invariant, message: message))
+    }
+
+    mutating func add(_ other: FindingList) {
+        for finding in other.kept { add(finding) }
+        count += other.count - other.kept.count
+    }
+
+    var sorted: [Finding] {
+        kept.sorted { ($0.position ?? 0, $0.sequence ?? 0, $0.message) < ($1.position ?? 0, $1.sequence ?? 0, $1.message) }
+    }
+}

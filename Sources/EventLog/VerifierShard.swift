@@ -1,0 +1,106 @@
+import ATProto
+
+/// One of the verifier's workers: the actors that fall to it, and what it has found. An actor, since pages reach it in turn.
+actor VerifierShard {
+    private let store: any EventStore
+    private let rules: ChainRules
+    private var chains: [DID: ActorChain] = [:]
+    private var findings: FindingList
+    private var events: UInt64 = 0
+
+    /// Blocks asked for at once: each is at most 1 MiB.
+    private static let blocksAtOnce = 64
+
+    init(store: any EventStore, rules: ChainRules) {
+        self.store = store
+        self.rules = rules
+        findings = FindingList(file: rules.file, max: rules.findingsMax)
+    }
+
+    func result() -> (events: UInt64, actors: UInt64, findings: FindingList) { (events, UInt64(chains.count), findings) }
+
+    /// Takes events in order, of any actors of this shard.
+    /// - Parameter actor: whose log they were read from, where they were read from one.
+    func check(_ page: [StoredEvent], from actor: DID? = nil) async {
+        var touched: [DID: ActorChain] = [:]
+        for stored in page {
+            events += 1
+            let event: Event
+            do throws(EventLogError) {
+                event = try Event(bytes: stored.bytes)
+            } catch {
+                findings.add("format", "\(error)", position: stored.position)
+                continue
+            }
+            guard event.did == actor ?? event.did else {
+                findings.add("I2", "holds an event of \(event.did)", actor: actor, sequence: event.sequence, position: stored.position)
+                continue
+            }
+            let chain = chain(of: event.did)
+            chain.check(stored, event, rules, &findings)
+            if rules.contents { touched[event.did] = chain }
+        }
+        for chain in touched.values { await checkBlocks(of: chain) }
+    }
+
+    /// Reads an actor's log on from where it was left, and compares where it ends with the head that the store gives.
+    func finish(_ actor: DID) async {
+        let chain = chain(of: actor)
+        chain.isListed = true
+        do throws(EventLogError) {
+            let head = try await store.head(of: actor)
+            while chain.head.sequence < head.sequence {
+                let page = try await store.events(of: actor, after: chain.head.sequence, limit: 500)
+                let before = chain.head.sequence
+                await check(page, from: actor)
+                guard chain.head.sequence > before else { break }
+            }
+            if chain.head.sequence != head.sequence || chain.head.event != head.event {
+                findings.add(
+                    "I2", "the head is event \(head.sequence), the log ends at \(chain.head.sequence)", actor: actor,
+                    sequence: head.sequence)
+            }
+        } catch {
+            findings.add("storage", "reading on after this event: \(error)", actor: actor, sequence: chain.head.sequence)
+        }
+        chain.reportMissing(&findings)
+    }
+
+    func reportUnlisted() {
+        for (did, chain) in chains where !chain.isListed {
+            findings.add("storage", "has events, and is not in the list of actors", actor: did, sequence: chain.head.sequence)
+            chain.reportMissing(&findings)
+        }
+    }
+
+    private func chain(of did: DID) -> ActorChain {
+        if let chain = chains[did] { return chain }
+        let chain = ActorChain(did: did)
+        chains[did] = chain
+        return chain
+    }
+
+    /// I11: every block that the last page's events refer to is here with its own bytes, or is put down as missing.
+    private func checkBlocks(of chain: ActorChain) async {
+        var references = chain.takeReferences()
+        while !references.isEmpty {
+            var next: [BlockReference] = []
+            var index = 0
+            while index < references.count {
+                let part = references[index..<min(index + VerifierShard.blocksAtOnce, references.count)]
+                index = part.endIndex
+                let found: [CID: [UInt8]]
+                do throws(EventLogError) {
+                    found = try await store.blocks(part.map(\.cid), of: chain.did)
+                } catch {
+                    findings.add("storage", "reading blocks: \(error)", actor: chain.did, sequence: part.first?.place.sequence)
+                    continue
+                }
+                for reference in part { next += chain.check(reference, found[reference.cid], &findings) }
+            }
+            // The operations of an import's chunks refer to blocks in turn.
+            references = next
+        }
+        chain.forgetErased()
+    }
+}
