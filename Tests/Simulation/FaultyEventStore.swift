@@ -1,0 +1,71 @@
+package import ATProto
+package import EventLog
+import Synchronization
+
+/// A store whose appends fail as a plan says, with nothing stored or, as after a lost acknowledgement, with all of it stored.
+package final class FaultyEventStore: EventStore {
+    package enum Fault: Sendable {
+        /// Nothing is stored.
+        case refused(EventLogError)
+        /// Everything is stored, and the writer does not learn it.
+        case persisted(EventLogError)
+    }
+
+    private let base: any EventStore
+    private let plan: @Sendable (Int) -> Fault?
+    private let appends = Mutex(0)
+
+    /// - Parameter plan: what happens to the n-th append, from 1; nil: it goes through.
+    package init(_ base: any EventStore, plan: @escaping @Sendable (Int) -> Fault?) {
+        self.base = base
+        self.plan = plan
+    }
+
+    /// A fault in about one append of `every`, by seed; half of them persisted.
+    package convenience init(_ base: any EventStore, seed: UInt64, every: Int) {
+        self.init(base) { number in
+            var generator = SeededGenerator(seed: seed &+ UInt64(number))
+            guard Int.random(in: 0..<every, using: &generator) == 0 else { return nil }
+            let error = EventLogError.storage(operation: "append", code: 5)
+            return Bool.random(using: &generator)
+                ? .persisted(error) : .refused([error, .overloaded, .noSpace].randomElement(using: &generator)!)
+        }
+    }
+
+    package var file: String { base.file }
+
+    package func append(_ append: Append) async throws(EventLogError) -> [Appended] {
+        let number = appends.withLock { count in
+            count += 1
+            return count
+        }
+        switch plan(number) {
+        case nil: return try await base.append(append)
+        case .refused(let error): throw error
+        case .persisted(let error):
+            _ = try await base.append(append)
+            throw error
+        }
+    }
+
+    package func head(of actor: DID) async throws(EventLogError) -> Head { try await base.head(of: actor) }
+
+    package func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
+        try await base.events(of: actor, after: sequence, limit: limit)
+    }
+
+    package func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
+        try await base.events(afterPosition: position, limit: limit)
+    }
+
+    package func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await base.actors(after: after, limit: limit) }
+    package func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await base.block(cid, of: actor) }
+
+    package func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] {
+        try await base.blocks(cids, of: actor)
+    }
+
+    package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
+    package func statistics() async throws(EventLogError) -> LogStatistics { try await base.statistics() }
+    package func inspect() async -> [Finding] { await base.inspect() }
+}
