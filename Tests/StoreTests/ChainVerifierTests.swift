@@ -1,0 +1,289 @@
+import ATProto
+import EventLog
+import Keys
+import Simulation
+import Testing
+
+@Suite("The chain verifier")
+struct ChainVerifierTests {
+    private let seed = TestFiles.seed
+
+    /// A log of a service and a few actors, and the actors as they are at its end.
+    private func history(_ appends: Int = 120, actors: Int = 5) async throws -> (store: MemoryEventStore, history: HistoryGenerator) {
+        let store = MemoryEventStore()
+        var history = try HistoryGenerator(seed: seed, actors: actors)
+        _ = try await store.append(try history.start())
+        for _ in 0..<appends { _ = try await store.append(try history.next()) }
+        _ = try await store.events(afterPosition: 0, limit: 1)
+        return (store, history)
+    }
+
+    /// A service and one actor who has enrolled and written one record.
+    private func small() async throws -> (store: MemoryEventStore, actor: SimulatedActor, write: Append) {
+        let store = MemoryEventStore()
+        var service = try SimulatedService(seed: seed)
+        _ = try await store.append(try service.start())
+        var actor = try SimulatedActor(number: 0, seed: seed, service: service)
+        _ = try await store.append(try actor.enroll())
+        let write = try actor.write()
+        _ = try await store.append(write)
+        _ = try await store.events(afterPosition: 0, limit: 1)
+        return (store, actor, write)
+    }
+
+    private func findings(_ store: MemoryEventStore, _ change: (inout ChainVerifier.Options) -> Void = { _ in }) async -> [Finding] {
+        var options = ChainVerifier.Options()
+        change(&options)
+        return await ChainVerifier(store, options: options).verify().findings
+    }
+
+    @Test("finds nothing in a whole log, with or without signatures and contents, with any number of shards and any page")
+    func whole() async throws {
+        let (store, history) = try await history()
+        for (signatures, contents, shards, page) in [
+            (true, true, 2, 2048), (false, true, 3, 7), (true, false, 1, 1), (false, false, 8, 64),
+        ] {
+            var options = ChainVerifier.Options()
+            (options.signatures, options.contents, options.shards, options.pageEvents) = (signatures, contents, shards, page)
+            let report = await ChainVerifier(store, options: options).verify()
+            #expect(report.findings == [], "seed \(seed)")
+            let statistics = try await store.statistics()
+            #expect(report.events == statistics.events && report.actors == statistics.actors)
+        }
+        for actor in history.actors { #expect(await findings(store) { $0.actor = actor.did } == [], "seed \(seed)") }
+    }
+
+    @Test("names actor, event, position, file and invariant of each single damage")
+    func damages() async throws {
+        let (_, _, write) = try await small()
+        let block = write.blocks[0].cid
+        let did = write.actor
+        let damages: [(name: String, invariants: Set<String>, damage: (MemoryEventStore) -> Void)] = [
+            ("a byte of the event", ["I1", "I4", "I3"], { $0.tamper(did, sequence: 2) { $0.with(bytes: flipped($0.bytes, 40)) } }),
+            (
+                "the last byte of the event", ["I1", "I4", "format"],
+                {
+                    $0.tamper(did, sequence: 2) { $0.with(bytes: flipped($0.bytes, $0.bytes.count - 1)) }
+                }
+            ),
+            ("a byte of the body", ["I1"], { $0.tamper(did, sequence: 2) { $0.with(body: flipped($0.body!, 60)) } }),
+            ("a body that is absent", ["I11"], { $0.tamper(did, sequence: 2) { $0.with(body: nil) } }),
+            ("the tag in the leaf", ["I13"], { $0.tamper(did, sequence: 2) { $0.with(leaf: flipped($0.leaf, 5)) } }),
+            ("the hash in the leaf", ["I13"], { $0.tamper(did, sequence: 2) { $0.with(leaf: flipped($0.leaf, 64)) } }),
+            ("a leaf cut off", ["I13"], { $0.tamper(did, sequence: 2) { $0.with(leaf: Array($0.leaf.dropLast())) } }),
+            ("a block that is absent", ["I11"], { $0.tamper(did, block: block, nil) }),
+            ("a byte of a block", ["I11"], { $0.tamper(did, block: block, [1, 2, 3]) }),
+            ("the positions of two events", ["I2"], { $0.swapPositions(1, 2) }),
+        ]
+        for (name, invariants, damage) in damages {
+            let (store, _, _) = try await small()
+            damage(store)
+            let found = await findings(store)
+            #expect(!found.isEmpty && !invariants.isDisjoint(with: found.map(\.invariant)), "\(name): \(found)")
+            #expect(found.allSatisfy { $0.file == "memory" && ($0.position != nil || $0.sequence != nil) }, "\(name): \(found)")
+            #expect(found.contains { $0.actor == did || $0.actor == nil }, "\(name)")
+        }
+    }
+
+    @Test("each byte of each event, changed, is found")
+    func everyByte() async throws {
+        let (store, _, write) = try await small()
+        let bytes = write.events[0].bytes
+        for index in bytes.indices {
+            store.tamper(write.actor, sequence: 2) { $0.with(bytes: flipped(bytes, index)) }
+            #expect(!(await findings(store) { $0.signatures = false }).isEmpty, "byte \(index), seed \(seed)")
+        }
+        store.tamper(write.actor, sequence: 2) { $0.with(bytes: bytes) }
+        #expect(await findings(store) == [])
+    }
+
+    @Test("an event signed by another key is found, and only with signatures (I4)")
+    func signatures() async throws {
+        let (store, actor, _) = try await small()
+        var forged = actor
+        forged.service = try SimulatedService(seed: seed + 1)
+        _ = try await store.append(try forged.putBlob())
+        #expect(await findings(store).map(\.invariant) == ["I4"])
+        #expect(await findings(store) { $0.signatures = false } == [])
+    }
+
+    @Test("a commit that the actor's key did not sign is found (I4)")
+    func commits() async throws {
+        let (store, actor, _) = try await small()
+        var other = actor
+        _ = try other.changeKey()
+        other.head = actor.head
+        _ = try await store.append(try other.write())
+        #expect(await findings(store).map(\.invariant) == ["I4"])
+    }
+
+    @Test("a rev that does not rise is found (I10)")
+    func revs() async throws {
+        let (store, actor, _) = try await small()
+        var (first, second) = (actor, actor)
+        _ = try await store.append(try first.write())
+        second.head = first.head
+        second.now = actor.now
+        _ = try await store.append(try second.write())
+        #expect(await findings(store) { $0.signatures = false }.contains { $0.invariant == "I10" })
+    }
+
+    @Test("a time before the last event's is found")
+    func times() async throws {
+        let (store, actor, _) = try await small()
+        var late = actor
+        let earlier = Timestamp(milliseconds: actor.head.time!.milliseconds - 1)
+        late.head = Head(sequence: actor.head.sequence, event: actor.head.event!, time: earlier)
+        late.now = earlier
+        let signed = try late.sign(
+            .blobPut(BlobPut(provenance: late.provenance(), cid: CID(hashing: [], codec: .raw), mimeType: "a/b", size: 0)))
+        _ = try await store.append(Append(actor: actor.did, after: late.head, events: [signed]))
+        #expect(await findings(store).map(\.invariant) == ["time"])
+    }
+
+    @Test("a key epoch is in force from the service.key that begins it on, and no other is (I4)")
+    func epochs() async throws {
+        for lost in [false, true] {
+            let store = MemoryEventStore()
+            var service = try SimulatedService(seed: seed)
+            _ = try await store.append(try service.start())
+            var actor = try SimulatedActor(number: 0, seed: seed, service: service)
+            _ = try await store.append(try actor.enroll())
+            var stale = actor
+            _ = try await store.append(try service.changeKey(lost: lost))
+            _ = try await store.append(try actor.attestAnew(by: service))
+            _ = try await store.append(try actor.write())
+            _ = try await store.append(try service.start())
+            #expect(await findings(store) == [], "lost: \(lost)")
+            let history = try await ServiceHistory.read(from: store)
+            #expect(history.epochs.count == 2 && history.current?.key == service.key.publicKey && history.service == service.did)
+            #expect(history.tagKey == service.tagKey && history.head == service.head)
+            stale.head = actor.head
+            stale.now = actor.now
+            _ = try await store.append(try stale.putBlob())
+            #expect(await findings(store).allSatisfy { $0.invariant == "I4" && $0.sequence == 4 }, "lost: \(lost)")
+            #expect(await findings(store).count == 2)
+        }
+    }
+
+    @Test("a service key that did not accept, another service's start and a second tag key are found")
+    func serviceRules() async throws {
+        let store = MemoryEventStore()
+        var service = try SimulatedService(seed: seed)
+        _ = try await store.append(try service.start())
+        var other = try SimulatedService(seed: seed + 1, did: service.did.description)
+        let foreign = try other.start().events[0]
+        let body = try EventBody(kind: .serviceStart, bytes: foreign.bodyBytes)
+        let signed = try SignedEvent.sign(
+            body, after: service.head, of: service.did, time: service.head.time!, with: service.signing(tagKey: service.tagKey))
+        _ = try await store.append(Append(actor: service.did, after: service.head, events: [signed]))
+        #expect(await findings(store).contains { $0.sequence == 2 && $0.actor == service.did })
+        await #expect(throws: EventLogError.brokenChain(actor: service.did, at: 2)) { try await ServiceHistory.read(from: store) }
+    }
+
+    @Test("what a recorded erasure explains is no finding, and everything else that is absent is (I11)")
+    func erasures() async throws {
+        let store = MemoryEventStore()
+        var service = try SimulatedService(seed: seed)
+        _ = try await store.append(try service.start())
+        var actor = try SimulatedActor(number: 0, seed: seed, service: service)
+        _ = try await store.append(try actor.enroll())
+        let imported = try actor.importing(records: 1200)
+        _ = try await store.append(imported)
+        let write = try actor.write()
+        _ = try await store.append(write)
+        let record = try #require(imported.blocks.last)
+        store.tamper(actor.did, block: record.cid, nil)
+        store.tamper(actor.did, block: write.blocks[0].cid, nil)
+        #expect(await findings(store).map(\.invariant) == ["I11", "I11"])
+        _ = try await store.append(try actor.erase(.content([Erasure.Target(sequence: 2, operation: 1199)])))
+        #expect(await findings(store).map(\.sequence) == [3])
+        let body = try EventBody(kind: .repoWrite, bytes: write.events[0].bodyBytes)
+        let residue = Erasure.Residue(sequence: 3, commit: body.commit!, operations: .written([nil]))
+        _ = try await store.append(try actor.erase(.trace([Erasure.Target(sequence: 3, operation: 0)], [residue])))
+        store.tamper(actor.did, sequence: 3) { $0.with(body: nil) }
+        #expect(await findings(store) == [])
+        #expect(await findings(store) { ($0.contents, $0.pageEvents) = (false, 1) } == [])
+        for sequence in UInt64(1)...5 { store.tamper(actor.did, sequence: sequence) { $0.with(body: nil) } }
+        for block in imported.blocks { store.tamper(actor.did, block: block.cid, nil) }
+        #expect(await findings(store).count == 5)
+        _ = try await store.append(try actor.erase(.actor))
+        #expect(await findings(store) == [])
+        _ = try await store.append(try actor.leave(.erase))
+        #expect(await findings(store) { $0.contents = false } == [])
+    }
+
+    @Test("leaving with erasure explains the absence of earlier blocks, and of no body")
+    func leaving() async throws {
+        let (store, start, write) = try await small()
+        var actor = start
+        store.tamper(actor.did, block: write.blocks[0].cid, nil)
+        _ = try await store.append(try actor.leave(.erase))
+        #expect(await findings(store) == [])
+        _ = try await store.append(try actor.enroll())
+        _ = try await store.append(try actor.write())
+        #expect(await findings(store) == [])
+        store.tamper(actor.did, sequence: 2) { $0.with(body: nil) }
+        #expect(await findings(store).map(\.sequence) == [2])
+    }
+
+    @Test("events without a position are verified too")
+    func withoutPositions() async throws {
+        let store = MemoryEventStore(sequencing: .manual)
+        var service = try SimulatedService(seed: seed)
+        _ = try await store.append(try service.start())
+        store.sequence()
+        var actor = try SimulatedActor(number: 0, seed: seed, service: service)
+        _ = try await store.append(try actor.enroll())
+        store.sequence()
+        let write = try actor.write()
+        _ = try await store.append(write)
+        let report = await ChainVerifier(store).verify()
+        #expect(report.findings == [] && report.events == 3)
+        store.tamper(actor.did, sequence: 2) { $0.with(body: flipped($0.body!, 60)) }
+        #expect(await findings(store).map(\.invariant) == ["I1"])
+    }
+
+    @Test("a kind of a later version is named, and the chain goes on")
+    func unknownKinds() async throws {
+        let (store, actor, _) = try await small()
+        // A blob.put whose kind has other words of the same length is an unknown kind with a good signature.
+        var later = actor
+        let signed = try later.sign(
+            .blobPut(BlobPut(provenance: later.provenance(), cid: CID(hashing: [], codec: .raw), mimeType: "a/b", size: 0)))
+        let event = try renamed(signed, to: "blob.say", key: actor.service.key)
+        _ = try await store.append(Append(actor: actor.did, after: actor.head, events: [signed]))
+        store.tamper(actor.did, sequence: 3) {
+            let cid = CID(hashing: event)
+            let leaf = Leaf.make(tagKey: actor.tagKey, sequence: 3, eventDigest: cid.digest)
+            return StoredEvent(position: $0.position, bytes: event, cid: cid, body: $0.body, leaf: leaf)
+        }
+        #expect(await findings(store).filter { $0.invariant != "I2" }.map(\.invariant) == ["format"])
+    }
+
+    private func renamed(_ signed: SignedEvent, to kind: String, key: PrivateKey) throws -> [UInt8] {
+        var map = try #require(try DAGCBOR.decode(signed.bytes).mapValue)
+        map["kind"] = .string(kind)
+        map.remove("sig")
+        map["sig"] = .bytes(try key.sign(DAGCBOR.encode(.map(map))))
+        return DAGCBOR.encode(.map(map))
+    }
+
+    @Test("counts findings beyond those that it keeps")
+    func bound() async throws {
+        let (store, history) = try await history()
+        for actor in history.actors where actor.head.sequence > 0 {
+            for sequence in 1...actor.head.sequence { store.tamper(actor.did, sequence: sequence) { $0.with(leaf: []) } }
+        }
+        var options = ChainVerifier.Options()
+        options.findingsMax = 10
+        let report = await ChainVerifier(store, options: options).verify()
+        #expect(report.findings.count == 10 && report.findingCount >= 100 && !report.isWhole)
+    }
+}
+
+private func flipped(_ bytes: [UInt8], _ index: Int) -> [UInt8] {
+    var changed = bytes
+    changed[index] ^= 1
+    return changed
+}
