@@ -5,9 +5,13 @@ extension MST {
     /// Nodes carry the generation that made them, and a node's children are never younger than it, so the new ones hang together
     /// below the top and are found without looking at the rest. What edits replaced has been noted by them; a node that was
     /// replaced and made again is in both and cancels.
+    ///
+    /// Hashes what edits have changed, so that ``root()`` costs nothing after it; the other way about every new node is written
+    /// twice.
     /// - Returns: `added` with every node after its children, the root last; `removed` in no order.
     public mutating func takeChanges() -> (added: [Block], removed: [CID]) {
         var added: [Block] = []
+        added.reserveCapacity(16)
         Self.collect(top, generation, into: &added)
         var removed = dropped
         generation += 1
@@ -18,8 +22,7 @@ extension MST {
 
     private static func collect(_ subtree: MSTSubtree?, _ generation: UInt64, into blocks: inout [Block]) {
         guard case .node(let node)? = subtree, node.stamp == generation else { return }
-        collect(node.left, generation, into: &blocks)
-        for entry in node.entries { collect(entry.after, generation, into: &blocks) }
+        for index in 0...node.entries.count { collect(node[slot: index], generation, into: &blocks) }
         blocks.append(node.hashedBlock())
     }
 

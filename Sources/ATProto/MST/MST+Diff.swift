@@ -96,7 +96,7 @@ private struct MSTCursor {
                 path.removeLast()
             } else if !position.isMultiple(of: 2) {
                 return .record(node.entries[position / 2])
-            } else if let subtree = node.slot(position / 2) {
+            } else if let subtree = node[slot: position / 2] {
                 return .subtree(subtree)
             } else {
                 path[path.count - 1].position += 1

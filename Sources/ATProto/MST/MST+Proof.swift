@@ -8,7 +8,7 @@ extension MST {
             let (node, bytes) = try loader.nodeAndBlock(current)
             blocks.append((node.cid, bytes))
             let (index, found) = node.search(key)
-            subtree = found ? nil : node.slot(index)
+            subtree = found ? nil : node[slot: index]
         }
         return blocks
     }
@@ -46,10 +46,10 @@ private struct CoveringProof {
         while let current = subtree {
             let node = try add(current)
             let (index, found) = node.search(key)
-            subtree = node.slot(index)
+            subtree = node[slot: index]
             guard found else { continue }
             try addRightEdge(of: subtree)
-            try addLeftEdge(of: node.slot(index + 1))
+            try addLeftEdge(of: node[slot: index + 1])
             return
         }
     }
@@ -58,7 +58,7 @@ private struct CoveringProof {
         var subtree = subtree
         while let current = subtree {
             let node = try add(current)
-            subtree = node.slot(node.entries.count)
+            subtree = node[slot: node.entries.count]
         }
     }
 

@@ -51,8 +51,8 @@ private struct Verification {
         count.bytes += bytes.count
         count.records += node.entries.count
         for index in 0...node.entries.count {
-            guard case .stored(let child)? = node.slot(index) else { continue }
-            try verify(inMemory?.slot(index) ?? .stored(child), as: child)
+            guard case .stored(let child)? = node[slot: index] else { continue }
+            try verify(inMemory?[slot: index] ?? .stored(child), as: child)
         }
         return node.layer
     }

@@ -62,7 +62,7 @@ extension MST {
         guard let subtree else { return true }
         let node = try loader.node(subtree)
         let (start, found) = from.map(node.search) ?? (0, false)
-        if !found, try !forward(node.slot(start), from: from, visit) { return false }
+        if !found, try !forward(node[slot: start], from: from, visit) { return false }
         for entry in node.entries[start...] {
             guard try visit(entry.key, entry.value), try forward(entry.after, from: nil, visit) else { return false }
         }
@@ -76,10 +76,10 @@ extension MST {
         guard let subtree else { return true }
         let node = try loader.node(subtree)
         let (start, found) = from.map(node.search) ?? (node.entries.count, false)
-        if !found, try !backward(node.slot(start), from: from, visit) { return false }
+        if !found, try !backward(node[slot: start], from: from, visit) { return false }
         for index in stride(from: found ? start : start - 1, through: 0, by: -1) {
             let entry = node.entries[index]
-            guard try visit(entry.key, entry.value), try backward(node.slot(index), from: nil, visit) else { return false }
+            guard try visit(entry.key, entry.value), try backward(node[slot: index], from: nil, visit) else { return false }
         }
         return true
     }
@@ -124,7 +124,7 @@ public struct MSTTraversal: Sendable {
             }
             path[path.count - 1].position += 1
             if position.isMultiple(of: 2) {
-                pending = node.slot(position / 2)
+                pending = node[slot: position / 2]
             } else {
                 let entry = node.entries[position / 2]
                 return .record(key: entry.key, value: entry.value)

@@ -21,7 +21,8 @@ public struct MST: Sendable {
     /// The block of a node.
     public typealias Block = (cid: CID, bytes: [UInt8])
 
-    var top: MSTSubtree
+    /// Nil only while an edit holds it.
+    private var place: MSTSubtree?
     var loader: MSTLoader
     /// What nodes made now are stamped with; one more after each ``takeChanges()``.
     var generation: UInt64 = 1
@@ -38,7 +39,7 @@ public struct MST: Sendable {
     public init(
         root: CID, limits: MSTLimits = .standard, hashesChecked: Bool = false, source: @escaping BlockSource
     ) {
-        top = .stored(MSTStub(root: root))
+        place = .stored(MSTStub(root: root))
         loader = MSTLoader(source: source, limits: limits, hashesChecked: hashesChecked)
     }
 
@@ -49,8 +50,13 @@ public struct MST: Sendable {
     }
 
     init(top: MSTNode) {
-        self.top = .node(top)
+        place = .node(top)
         loader = MSTLoader()
+    }
+
+    var top: MSTSubtree {
+        guard let place else { preconditionFailure("an edit puts the tree back, also when it fails") }
+        return place
     }
 
     /// The root's CID. Hashes what edits have changed since it was last asked for.
@@ -63,7 +69,7 @@ public struct MST: Sendable {
             let node = try loader.node(current)
             let (index, found) = node.search(key)
             if found { return node.entries[index].value }
-            subtree = node.slot(index)
+            subtree = node[slot: index]
         }
         return nil
     }
@@ -71,7 +77,9 @@ public struct MST: Sendable {
     /// Adds a record.
     /// - Throws: `exists`; or what reading nodes throws.
     public mutating func insert(_ key: MSTKey, _ value: CID) throws(MSTError) {
-        try edit { (edit, top) throws(MSTError) in try edit.insert(key, value, into: top) }
+        var edit = MSTEdit(loader: loader, stamp: generation)
+        try edit.insert(key, value, at: &place)
+        note(edit)
     }
 
     /// Replaces the CID of a record.
@@ -79,12 +87,9 @@ public struct MST: Sendable {
     /// - Throws: `absent`; or what reading nodes throws.
     @discardableResult
     public mutating func update(_ key: MSTKey, _ value: CID) throws(MSTError) -> CID {
-        var old = value
-        try edit { (edit, top) throws(MSTError) in
-            let updated = try edit.update(key, value, in: top)
-            old = updated.old
-            return updated.node
-        }
+        var edit = MSTEdit(loader: loader, stamp: generation)
+        let old = try edit.update(key, value, at: &place)
+        note(edit)
         return old
     }
 
@@ -93,19 +98,13 @@ public struct MST: Sendable {
     /// - Throws: `absent`; or what reading nodes throws.
     @discardableResult
     public mutating func delete(_ key: MSTKey) throws(MSTError) -> CID {
-        var old: CID?
-        try edit { (edit, top) throws(MSTError) in
-            let removed = try edit.delete(key, from: top)
-            old = removed.old
-            return removed.node
-        }
-        guard let old else { throw .absent(key) }
+        var edit = MSTEdit(loader: loader, stamp: generation)
+        let old = try edit.delete(key, at: &place)
+        note(edit)
         return old
     }
 
-    private mutating func edit(_ change: (inout MSTEdit, MSTNode) throws(MSTError) -> MSTNode) throws(MSTError) {
-        var edit = MSTEdit(loader: loader, stamp: generation)
-        top = .node(try change(&edit, loader.node(top)))
-        dropped.append(contentsOf: edit.dropped)
+    private mutating func note(_ edit: MSTEdit) {
+        if dropped.isEmpty { dropped = edit.dropped } else { dropped.append(contentsOf: edit.dropped) }
     }
 }

@@ -3,23 +3,26 @@ import Synchronization
 /// A node in memory: a run of records of one layer in key order, with the subtrees that hold the keys before, between and after
 /// them one layer down.
 ///
-/// Nodes never change, so trees share them; an edit makes the nodes of one path anew. `left` and each entry's `after` are the
-/// wire's `l` and `t`, so two subtrees side by side, or one without its place, cannot be written.
+/// Trees share nodes. An edit changes a node in place when its tree is the only one that has it, and otherwise changes a copy,
+/// so nobody ever sees a node change. `left` and each entry's `after` are the wire's `l` and `t`, so two subtrees side by side, or
+/// one without its place, cannot be written.
 ///
-/// Only the CID comes later, when somebody asks: hashing costs more than all the rest of an edit, and most nodes of a batch of
-/// edits are replaced before the batch ends.
+/// The CID comes later, when somebody asks: hashing costs more than all the rest of an edit, and most nodes of a batch of edits
+/// are changed again before the batch ends.
 ///
-/// `@unchecked Sendable`: every stored property is constant but `hash`, which is written once, by the one thread that moved
-/// `hashState` from `unset` to `writing`, before its releasing store of `set`, and read only after an acquiring load of `set`.
+/// `@unchecked Sendable`: an edit writes only while it holds the only reference. While a node is shared, one property is written:
+/// `hash`, once, by the one thread that moved `hashState` from `unset` to `writing`, before its releasing store of `set`; and it is
+/// read only after an acquiring load of `set`. The run-time's check of exclusive access is off for the same reason, and because it
+/// took a seventh of the time of a commit.
 final class MSTNode: @unchecked Sendable {
     let layer: Int
-    /// The generation of the tree that made this node; 0 for a node that was read. See `MST.takeChanges`.
-    let stamp: UInt64
-    let left: MSTSubtree?
-    let entries: [MSTEntry]
+    /// The generation of the tree that made this node or changed it last; 0 for a node as it was read. See `MST.takeChanges`.
+    @exclusivity(unchecked) private(set) var stamp: UInt64
+    @exclusivity(unchecked) var left: MSTSubtree?
+    @exclusivity(unchecked) var entries: [MSTEntry]
 
     private let hashState: Atomic<UInt8>
-    private var hash: CID?
+    @exclusivity(unchecked) private var hash: CID?
     private static let unset: UInt8 = 0
     private static let writing: UInt8 = 1
     private static let set: UInt8 = 2
@@ -33,12 +36,27 @@ final class MSTNode: @unchecked Sendable {
         hashState = Atomic(cid == nil ? Self.unset : Self.set)
     }
 
+    /// Another node with the same content, for an edit that must not change this one.
+    func copy() -> MSTNode {
+        MSTNode(layer: layer, stamp: stamp, left: left, entries: entries, cid: known)
+    }
+
+    /// Notes that an edit has changed this node, of which it holds the only reference.
+    func markChanged(stamp: UInt64) {
+        self.stamp = stamp
+        hash = nil
+        hashState.store(Self.unset, ordering: .relaxed)
+    }
+
     /// The root of the empty tree.
     var isEmptyTree: Bool { entries.isEmpty && left == nil }
 
     /// The subtree before entry `index`, or after the last one for `entries.count`.
-    func slot(_ index: Int) -> MSTSubtree? {
-        index == 0 ? left : entries[index - 1].after
+    subscript(slot index: Int) -> MSTSubtree? {
+        get { index == 0 ? left : entries[index - 1].after }
+        _modify {
+            if index == 0 { yield &left } else { yield &entries[index - 1].after }
+        }
     }
 
     /// The first entry whose key is `key` or after it, and whether it is `key`.
@@ -97,7 +115,7 @@ final class MSTNode: @unchecked Sendable {
 /// One record, and the subtree of the keys between it and the next record of its node.
 struct MSTEntry: Sendable {
     let key: MSTKey
-    let value: CID
+    var value: CID
     var after: MSTSubtree?
 }
 
