@@ -23,8 +23,10 @@ struct BenchmarkRequest: Sendable {
 /// Every suite that `tools/bench` knows.
 enum Catalogue {
     static let suites: [BenchmarkSuite] = [
-        BenchmarkSuite(name: "formats", summary: "DAG-CBOR, data-model JSON and CIDs, on records of about 300 bytes.") { request in
-            FormatsBenchmark.pieces(seed: request.seed)
+        BenchmarkSuite(
+            name: "formats", summary: "DAG-CBOR, data-model JSON and CIDs, on records of about 300 bytes; a tree of 100,000 records."
+        ) { request in
+            try FormatsBenchmark.pieces(seed: request.seed) + MSTBenchmark.pieces(seed: request.seed)
         }
     ]
 }
