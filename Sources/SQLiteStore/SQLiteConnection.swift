@@ -48,10 +48,21 @@ package final class SQLiteConnection {
     let handle: OpaquePointer
     private var statements: [String: SQLiteStatement] = [:]
     private var isClosed = false
+    var closesCleanly = true
+    /// Written by SQLite's hook, on this connection's thread, for as long as the connection is open.
+    let walPageCount: UnsafeMutablePointer<Int>
+
+    /// Pages in the WAL that are not in the file yet, as far as this connection's own commits and checkpoints tell; see `watchWAL`.
+    var walPages: Int {
+        get { walPageCount.pointee }
+        set { walPageCount.pointee = newValue }
+    }
 
     /// Opens `path`, makes it where the options say so, and reads back what durability rests on.
     package init(path: String, options: SQLiteOptions) throws(SQLiteError) {
         self.path = path
+        walPageCount = .allocate(capacity: 1)
+        walPageCount.initialize(to: 0)
         var opened: OpaquePointer?
         let create = options.access == .readWriteCreate ? SQLITE_OPEN_CREATE : 0
         let code = sqlite3_open_v2(
@@ -59,6 +70,7 @@ package final class SQLiteConnection {
         guard let handle = opened, code == SQLITE_OK else {
             let error = SQLiteError("open", code: code, handle: opened, path: path)
             sqlite3_close_v2(opened)
+            walPageCount.deallocate()
             throw error
         }
         self.handle = handle
@@ -70,7 +82,10 @@ package final class SQLiteConnection {
         }
     }
 
-    deinit { close() }
+    deinit {
+        close()
+        walPageCount.deallocate()
+    }
 
     /// Finalizes every statement and closes the file; the last connection of a file checkpoints its WAL and removes it.
     package func close() {

@@ -1,0 +1,161 @@
+internal import ATProto
+internal import EventLog
+
+/// A log that was found whole, and what its writer goes on from.
+struct OpenedLog {
+    let connection: SQLiteConnection
+    let mark: MarkFile
+    let next: LogNumbers
+    let events: UInt64
+    let actors: UInt64
+    /// Staged blocks of an earlier process that a full disk kept from being removed.
+    let orphans: [ClosedRange<Int64>]
+}
+
+/// Opens `log.sqlite` and its mark, and refuses what cannot be shown to be complete.
+///
+/// Nothing is changed before the log was compared with its mark: SQLite would copy a WAL that it has silently cut into the file, and
+/// remove it. Only then is what was found made durable, since a process that died may have left commits that were never synced.
+struct LogOpening {
+    let directory: String
+    let options: LogStoreOptions
+
+    /// How many of the last events are compared with their hashes.
+    private static let tailMax = 64
+
+    private var path: String { directory + "/" + LogStore.fileName }
+
+    func open() throws(LogStoreError) -> OpenedLog {
+        let mark = MarkFile.exists(directory: directory, vfs: options.vfs) ? try sql { () throws(SQLiteError) in try openMark() } : nil
+        try checkFiles(mark?.mark)
+        let connection = try sql { () throws(SQLiteError) in try openConnection() }
+        let isNew = try sql { () throws(SQLiteError) in try LogSchema.isAbsent(on: connection) }
+        if isNew {
+            if let position = mark?.mark?.position, position > 0 { throw shorter(than: position, at: 0) }
+            try sql { () throws(SQLiteError) in try LogSchema.create(on: connection) }
+        } else {
+            try LogSchema.check(on: connection)
+        }
+        let last = try lastEvent(on: connection)
+        try compare(mark?.mark, with: last, on: connection)
+        return try sql { () throws(SQLiteError) in try settle(connection, mark: mark, last: last) }
+    }
+
+    private func openMark() throws(SQLiteError) -> MarkFile { try MarkFile(directory: directory, vfs: options.vfs) }
+
+    private func openConnection() throws(SQLiteError) -> SQLiteConnection {
+        let connection = try SQLiteConnection(path: path, options: options.connection(.readWriteCreate, cacheKiB: options.writerCacheKiB))
+        connection.checkpointsWhenClosed = false
+        return connection
+    }
+
+    /// SQLite removes the WAL of an empty file, so a log that has gone missing is noticed before it is opened.
+    private func checkFiles(_ mark: MarkFile.Mark?) throws(LogStoreError) {
+        let isEmpty = try sql { () throws(SQLiteError) in try byteCount(path) == 0 }
+        guard isEmpty else { return }
+        if let mark, mark.position > 0 { throw shorter(than: mark.position, at: 0) }
+        guard try sql({ () throws(SQLiteError) in try byteCount(path + "-wal") == 0 }) else {
+            throw .damaged(file: LogStore.fileName, position: nil, message: "the file is missing or empty, yet its WAL is not")
+        }
+    }
+
+    private func byteCount(_ path: String) throws(SQLiteError) -> Int {
+        guard VirtualFile.exists(path, vfs: options.vfs) else { return 0 }
+        return try VirtualFile(path: path, create: false, vfs: options.vfs).byteCount()
+    }
+
+    /// The last event of the log, with those before it compared with their hashes; `empty` in a log without events.
+    private func lastEvent(on connection: SQLiteConnection) throws(LogStoreError) -> MarkFile.Mark {
+        let rows = try sql { () throws(SQLiteError) in
+            try connection.all(
+                "SELECT \(LogRow.columns) FROM \(LogRow.tables) ORDER BY e.position DESC LIMIT \(LogOpening.tailMax)", read: LogRow.init)
+        }
+        var later: UInt64?
+        for row in rows {
+            try check(row)
+            if let later, !LogReader.follows(later, row.position) {
+                throw .damaged(file: LogStore.fileName, position: later, message: "I13: the position before it is missing")
+            }
+            later = row.position
+        }
+        guard let last = rows.first else { return .empty }
+        return MarkFile.Mark(position: last.position, digest: CID(hashing: last.event).digest)
+    }
+
+    private func check(_ row: LogRow) throws(LogStoreError) {
+        do { _ = try row.stored(of: nil) } catch {
+            throw .damaged(file: LogStore.fileName, position: row.position, message: "\(error)")
+        }
+    }
+
+    /// What was acknowledged last must be there, and be what it was.
+    private func compare(_ mark: MarkFile.Mark?, with last: MarkFile.Mark, on connection: SQLiteConnection) throws(LogStoreError) {
+        guard let mark else {
+            guard last.position == 0 else { throw .markMissing(file: MarkFile.fileName) }
+            return
+        }
+        guard mark.position <= last.position else { throw shorter(than: mark.position, at: last.position) }
+        guard mark.position > 0 else { return }
+        let event = try sql { () throws(SQLiteError) in
+            try connection.single("SELECT event FROM events WHERE position = ?", .integer(Int64(bitPattern: mark.position))) { $0.blob(0) }
+        }
+        guard let event, CID(hashing: event).digest == mark.digest else {
+            throw .otherThanMark(file: LogStore.fileName, position: mark.position)
+        }
+    }
+
+    /// Makes durable what was found, moves the mark there, and removes what was staged for appends that never came.
+    private func settle(_ connection: SQLiteConnection, mark: MarkFile?, last: MarkFile.Mark) throws(SQLiteError) -> OpenedLog {
+        try tolerateFullDisk { () throws(SQLiteError) in _ = try connection.checkpoint() }
+        let mark = if let mark { mark } else { try openMark() }
+        if mark.mark != last { try mark.write(last) }
+
+        var orphans: [ClosedRange<Int64>] = []
+        for range in try connection.all(
+            "SELECT first, last FROM staged ORDER BY first", read: { $0.integer(0)...max($0.integer(0), $0.integer(1)) })
+        {
+            orphans.append(range)
+            try tolerateFullDisk { () throws(SQLiteError) in
+                try LogStaging.sweep(range, on: connection)
+                orphans.removeLast()
+            }
+        }
+        connection.watchWAL()
+        return OpenedLog(
+            connection: connection, mark: mark,
+            next: LogNumbers(
+                position: last.position, lastActor: try connection.single("SELECT max(id) FROM actors") { $0.integer(0) } ?? 0,
+                lastBlock: try connection.single("SELECT max(id) FROM blocks") { $0.integer(0) } ?? 0),
+            events: try countEvents(on: connection), actors: try connection.single("SELECT count(*) FROM actors") { $0.unsigned(0) } ?? 0,
+            orphans: orphans)
+    }
+
+    /// A log on a full disk opens and can be read.
+    private func tolerateFullDisk(_ body: () throws(SQLiteError) -> Void) throws(SQLiteError) {
+        do { try body() } catch {
+            guard error.isNoSpace else { throw error }
+        }
+    }
+
+    /// The sum of the last positions of the generations: positions have no gaps (I13).
+    private func countEvents(on connection: SQLiteConnection) throws(SQLiteError) -> UInt64 {
+        var count: UInt64 = 0
+        var bound = Int64.max
+        while let last = try connection.single(
+            "SELECT position FROM events WHERE position < ? ORDER BY position DESC LIMIT 1", .integer(bound), read: { $0.integer(0) })
+        {
+            let position = UInt64(bitPattern: last)
+            count += position & StreamCursor.positionMax
+            bound = Int64(bitPattern: position & ~StreamCursor.positionMax)
+        }
+        return count
+    }
+
+    private func shorter(than mark: UInt64, at position: UInt64) -> LogStoreError {
+        .shorterThanMark(file: LogStore.fileName, position: position, mark: mark)
+    }
+
+    private func sql<Value>(_ body: () throws(SQLiteError) -> Value) throws(LogStoreError) -> Value {
+        do { return try body() } catch { throw .storage(error) }
+    }
+}

@@ -1,0 +1,258 @@
+package import ATProto
+package import EventLog
+
+/// Reads of the log on one connection, each checked against the hashes that cover it. Confined to one thread.
+package final class LogReader {
+    let connection: SQLiteConnection
+
+    /// What one read of events gives at most, so that a page of large bodies stays small in memory.
+    static let bytesMax = 8 << 20
+
+    init(connection: SQLiteConnection) { self.connection = connection }
+
+    /// Runs SQL and turns its errors into the log's.
+    func sql<Value>(_ body: (SQLiteConnection) throws(SQLiteError) -> Value) throws(EventLogError) -> Value {
+        do { return try body(connection) } catch { throw EventLogError(error) }
+    }
+
+    // MARK: Actors and heads
+
+    /// The actor's number in this file; nil where the log has nothing of it.
+    func actorRow(_ did: DID) throws(EventLogError) -> Int64? {
+        let row = try sql { connection throws(SQLiteError) in
+            try connection.single("SELECT id, checksum FROM actors WHERE did = ?", .text(did.description)) {
+                ($0.integer(0), $0.integer(1))
+            }
+        }
+        guard let (id, checksum) = row else { return nil }
+        guard LogSchema.actorChecksum(id: id, did: did.description) == checksum else {
+            throw .damaged(file: LogStore.fileName, position: nil, message: "the row of actor \(did) does not match its checksum")
+        }
+        return id
+    }
+
+    func head(of did: DID, row: Int64) throws(EventLogError) -> Head {
+        let last = try sql { connection throws(SQLiteError) in
+            try connection.single(
+                "SELECT \(LogRow.columns) FROM \(LogRow.tables) WHERE e.actor = ? ORDER BY e.sequence DESC LIMIT 1", .integer(row)
+            ) { LogRow($0) }
+        }
+        guard let last else { throw .damaged(file: LogStore.fileName, position: nil, message: "actor \(did) has a row and no event") }
+        let event = try Event(bytes: try last.stored(of: did).bytes)
+        return Head(sequence: event.sequence, event: CID(hashing: last.event), time: event.time)
+    }
+
+    func actors(after: DID?, limit: Int) throws(EventLogError) -> [DID] {
+        let rows = try sql { connection throws(SQLiteError) in
+            try connection.all(
+                "SELECT did, id, checksum FROM actors WHERE did > ? ORDER BY did LIMIT ?", .text(after?.description ?? ""),
+                .integer(Int64(limit))
+            ) { ($0.text(0), $0.integer(1), $0.integer(2)) }
+        }
+        return try rows.map { row throws(EventLogError) in
+            guard LogSchema.actorChecksum(id: row.1, did: row.0) == row.2, let did = try? DID(row.0) else {
+                throw .damaged(file: LogStore.fileName, position: nil, message: "the row of actor \(row.1) does not match its checksum")
+            }
+            return did
+        }
+    }
+
+    // MARK: Events
+
+    /// - Parameter known: a number that the log reaches for certain; a read that ends before it has lost events.
+    func events(of did: DID, after sequence: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
+        guard let actor = try actorRow(did) else {
+            guard known == 0 else { throw .brokenChain(actor: did, at: known) }
+            return []
+        }
+        let (rows, isWhole) = try walk(
+            """
+            SELECT \(LogRow.columns) FROM \(LogRow.tables) WHERE e.actor = ? AND e.sequence > ? ORDER BY e.sequence LIMIT ?
+            """, [.integer(actor), .integer(Int64(clamping: sequence)), .integer(Int64(limit))], limit: limit)
+        var expected = sequence
+        let events = try rows.map { row throws(EventLogError) in
+            expected += 1
+            guard row.sequence == expected else { throw .brokenChain(actor: did, at: expected) }
+            return try row.stored(of: did)
+        }
+        if isWhole, expected < known, sequence < known { throw .brokenChain(actor: did, at: expected + 1) }
+        return events
+    }
+
+    /// - Parameter known: a raw cursor that the log reaches for certain.
+    func events(afterPosition position: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
+        let (rows, isWhole) = try walk(
+            "SELECT \(LogRow.columns) FROM \(LogRow.tables) WHERE e.position > ? ORDER BY e.position LIMIT ?",
+            [.integer(Int64(clamping: position)), .integer(Int64(limit))], limit: limit)
+        var last = position
+        let events = try rows.map { row throws(EventLogError) in
+            guard LogReader.follows(row.position, last) else {
+                throw .damaged(file: LogStore.fileName, position: last + 1, message: "I13: no event stands at this position")
+            }
+            last = row.position
+            return try row.stored(of: nil)
+        }
+        if isWhole, last < known {
+            throw .damaged(file: LogStore.fileName, position: last + 1, message: "I13: no event stands at this position")
+        }
+        return events
+    }
+
+    /// Whether `position` is the next place after `last`: one more, or the first of a later generation.
+    static func follows(_ position: UInt64, _ last: UInt64) -> Bool {
+        if position == last + 1 { return true }
+        guard let next = StreamCursor(rawValue: position), let before = StreamCursor(rawValue: last) else { return false }
+        return next.position == 1 && next.generation > before.generation
+    }
+
+    /// Whole: the walk ended because there are no more rows.
+    private func walk(_ text: String, _ values: [SQLiteValue], limit: Int) throws(EventLogError) -> (rows: [LogRow], isWhole: Bool) {
+        precondition(limit > 0, "a read asks for one event or more")
+        return try sql { connection throws(SQLiteError) in
+            let statement = try connection.statement(text)
+            for (index, value) in values.enumerated() { try statement.bind(Int32(index + 1), value) }
+            defer { statement.reset() }
+            var rows: [LogRow] = []
+            var bytes = 0
+            while try statement.step() {
+                rows.append(LogRow(statement))
+                bytes += rows[rows.count - 1].byteCount
+                if bytes >= LogReader.bytesMax { return (rows, false) }
+            }
+            return (rows, rows.count < limit)
+        }
+    }
+
+    // MARK: Blocks
+
+    /// The rows of those blocks that the actor has, for projections to keep.
+    package func blockRows(_ cids: [CID], of did: DID) throws(EventLogError) -> [CID: Int64] {
+        guard let actor = try actorRow(did) else { return [:] }
+        return try sql { connection throws(SQLiteError) in
+            var rows: [CID: Int64] = [:]
+            rows.reserveCapacity(cids.count)
+            for cid in cids {
+                rows[cid] = try connection.single(
+                    "SELECT id FROM blocks WHERE actor = ? AND cid = ?", .integer(actor), .blob(BlockKey.bytes(cid))
+                ) { $0.integer(0) }
+            }
+            return rows
+        }
+    }
+
+    package func blocks(_ cids: [CID], of did: DID) throws(EventLogError) -> [CID: [UInt8]] {
+        guard let actor = try actorRow(did) else { return [:] }
+        var blocks: [CID: [UInt8]] = [:]
+        for cid in cids {
+            let row = try sql { connection throws(SQLiteError) in
+                try connection.single(
+                    "SELECT id, slot, block FROM blocks WHERE actor = ? AND cid = ?", .integer(actor), .blob(BlockKey.bytes(cid)),
+                    read: StoredBlock.init)
+            }
+            if let row { blocks[cid] = try row.opened(as: cid) }
+        }
+        return blocks
+    }
+
+    /// The blocks at rows that an earlier answer named, in order; nil where one was erased.
+    package func blocks(at references: [BlockReference]) throws(EventLogError) -> [[UInt8]?] {
+        try references.map { reference throws(EventLogError) in
+            let row = try sql { connection throws(SQLiteError) in
+                try connection.single("SELECT id, slot, block FROM blocks WHERE id = ?", .integer(reference.row), read: StoredBlock.init)
+            }
+            guard let row else {
+                throw .damaged(file: LogStore.fileName, position: nil, message: "block row \(reference.row) (\(reference.cid)) is missing")
+            }
+            return try row.opened(as: reference.cid)
+        }
+    }
+
+    // MARK: The rest
+
+    /// Ranges of block rows that no event refers to yet.
+    func countStaged() throws(EventLogError) -> Int {
+        try sql { connection throws(SQLiteError) in try connection.single("SELECT count(*) FROM staged") { Int($0.integer(0)) } ?? 0 }
+    }
+
+    /// What the log takes: pages of the file as the last commit left it.
+    func byteCount() throws(EventLogError) -> UInt64 {
+        try sql { connection throws(SQLiteError) in
+            let pages = try connection.single("PRAGMA page_count") { $0.unsigned(0) } ?? 0
+            return pages * (try connection.single("PRAGMA page_size") { $0.unsigned(0) } ?? 0)
+        }
+    }
+
+    func request(_ scope: [UInt8]) throws(EventLogError) -> RequestRow? {
+        let found = try sql { connection throws(SQLiteError) in
+            try connection.single("SELECT input, sequence, time, checksum FROM requests WHERE scope = ?", .blob(scope)) {
+                ($0.blob(0), $0.unsigned(1), $0.integer(2), $0.integer(3))
+            }
+        }
+        guard let (input, sequence, time, checksum) = found else { return nil }
+        let row = input.count == 32 ? RequestRow(scope: scope, input: input, sequence: sequence, time: Timestamp(milliseconds: time)) : nil
+        guard let row, LogSchema.requestChecksum(row) == checksum else {
+            throw .damaged(file: LogStore.fileName, position: nil, message: "the row of a request does not match its checksum")
+        }
+        return row
+    }
+}
+
+/// Where a block stands, with what it must be.
+package struct BlockReference: Hashable, Sendable {
+    /// The block's rowid in `log.sqlite`: it never changes while the block is there.
+    package let row: Int64
+    package let cid: CID
+
+    package init(row: Int64, cid: CID) {
+        self.row = row
+        self.cid = cid
+    }
+}
+
+/// A block as it stands in its row.
+private struct StoredBlock {
+    let row: Int64
+    let slot: Int64?
+    let stored: [UInt8]?
+
+    init(_ statement: SQLiteStatement) {
+        row = statement.integer(0)
+        slot = statement.isNull(1) ? nil : statement.integer(1)
+        stored = statement.isNull(2) ? nil : statement.blob(2)
+    }
+
+    /// The content, compared with its CID; nil once erased.
+    func opened(as cid: CID) throws(EventLogError) -> [UInt8]? {
+        guard let stored else { return nil }
+        let content: [UInt8]
+        do { content = try SealedRow(stored: stored, slot: slot).opened() } catch { throw damage("\(error)") }
+        guard CID(hashing: content, codec: cid.codec) == cid else { throw damage("its bytes do not match \(cid)") }
+        return content
+    }
+
+    private func damage(_ message: String) -> EventLogError {
+        .damaged(file: LogStore.fileName, position: nil, message: "block row \(row): \(message)")
+    }
+}
+
+/// A CID as it stands in the index: the codec and the digest, 33 bytes.
+enum BlockKey {
+    static func bytes(_ cid: CID) -> [UInt8] { [cid.codec.rawValue] + cid.digest }
+
+    static func cid(_ bytes: [UInt8]) -> CID? {
+        guard bytes.count == 33, let codec = CID.Codec(rawValue: bytes[0]) else { return nil }
+        return CID(codec: codec, digest: Array(bytes.dropFirst()))
+    }
+}
+
+extension EventLogError {
+    init(_ error: SQLiteError) {
+        if error.isCorruption {
+            self = .damaged(file: LogStore.name(ofFileAt: error.path), position: nil, message: error.message)
+        } else if error.isNoSpace {
+            self = .noSpace
+        } else {
+            self = .storage(operation: "\(LogStore.name(ofFileAt: error.path)): \(error.operation)", code: error.code)
+        }
+    }
+}

@@ -1,0 +1,103 @@
+internal import Crypto
+internal import EventLog
+
+/// The tables of `log.sqlite`, format 1.
+///
+/// Events and bodies share a rowid, the raw stream cursor, so that they stand in the order of durability; bodies are a table of
+/// their own, so that what is erased touches no event. Blocks have a rowid of their own, which projections keep, and one unique
+/// index. Rows are only ever added; what is erased keeps its row with a NULL in place of its bytes, and only blocks that were
+/// staged for an append that never came are removed.
+///
+/// `body` and `block` are what `SealedRow` describes: a sealing prefix and the content, with the slot of their key. Of the leaf
+/// only the tag is stored, because the rest is the event's digest. A checksum is the first eight bytes of a SHA-256, and covers what no
+/// hash elsewhere covers: the place and the tag of an event, an actor's number, a request's row.
+enum LogSchema {
+    static let applicationID: Int64 = 0x5354_5241  // "STRA"
+    static let format: Int64 = 1
+    static let rowVersion: Int64 = 1
+
+    static let statements = [
+        "CREATE TABLE meta(name TEXT NOT NULL PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+        "CREATE TABLE actors(id INTEGER PRIMARY KEY, did TEXT NOT NULL UNIQUE, checksum INTEGER NOT NULL)",
+        """
+        CREATE TABLE events(position INTEGER PRIMARY KEY, actor INTEGER NOT NULL, sequence INTEGER NOT NULL, event BLOB NOT NULL, \
+        tag BLOB NOT NULL, checksum INTEGER NOT NULL)
+        """,
+        "CREATE UNIQUE INDEX events_of_actor ON events(actor, sequence)",
+        "CREATE TABLE bodies(position INTEGER PRIMARY KEY, slot INTEGER, body BLOB)",
+        "CREATE TABLE blocks(id INTEGER PRIMARY KEY, actor INTEGER NOT NULL, cid BLOB NOT NULL, slot INTEGER, block BLOB)",
+        "CREATE UNIQUE INDEX blocks_of_actor ON blocks(actor, cid)",
+        "CREATE TABLE staged(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
+        """
+        CREATE TABLE requests(id INTEGER PRIMARY KEY, scope BLOB NOT NULL UNIQUE, input BLOB NOT NULL, sequence INTEGER NOT NULL, \
+        time INTEGER NOT NULL, checksum INTEGER NOT NULL)
+        """,
+    ]
+
+    static func create(on connection: SQLiteConnection) throws(SQLiteError) {
+        try connection.transaction { () throws(SQLiteError) in
+            for statement in statements { try connection.execute(statement) }
+            try connection.run("INSERT INTO meta(name, value) VALUES ('rowVersion', ?)", .integer(rowVersion))
+            try connection.execute("PRAGMA application_id = \(applicationID)")
+            try connection.execute("PRAGMA user_version = \(format)")
+        }
+    }
+
+    /// Whether the file has no tables yet.
+    static func isAbsent(on connection: SQLiteConnection) throws(SQLiteError) -> Bool {
+        try connection.single("SELECT count(*) FROM sqlite_schema") { $0.integer(0) } == 0
+    }
+
+    /// Compares the file's own description of itself with ours, letter for letter: a table that is not declared as it was
+    /// made would be read as something else.
+    static func check(on connection: SQLiteConnection) throws(LogStoreError) {
+        let application: Int64?, version: Int64?, row: Int64?, found: [String]
+        do throws(SQLiteError) {
+            application = try connection.single("PRAGMA application_id") { $0.integer(0) }
+            version = try connection.single("PRAGMA user_version") { $0.integer(0) }
+            found = try connection.all("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid") { $0.text(0) }
+            guard found == statements else {
+                throw SQLiteError(operation: "check", code: 11, message: "the tables are not those of a log", path: connection.path)
+            }
+            row = try connection.single("SELECT value FROM meta WHERE name = 'rowVersion'") { $0.integer(0) }
+        } catch {
+            throw .storage(error)
+        }
+        guard application == applicationID else { throw .format(file: LogStore.fileName, message: "not a log of this program") }
+        guard version == format, row == rowVersion else {
+            throw .format(
+                file: LogStore.fileName,
+                message: "format \(version ?? 0), rows \(row ?? 0), where this version knows format \(format), rows \(rowVersion)")
+        }
+    }
+
+    // MARK: Checksums
+
+    static func eventChecksum(position: UInt64, digest: [UInt8], tag: UnsafeRawBufferPointer) -> Int64 {
+        var hash = SHA256()
+        withUnsafeBytes(of: position.bigEndian) { hash.update(bufferPointer: $0) }
+        digest.withUnsafeBytes { hash.update(bufferPointer: $0) }
+        hash.update(bufferPointer: tag)
+        return first(of: hash.finalize())
+    }
+
+    static func actorChecksum(id: Int64, did: String) -> Int64 {
+        var hash = SHA256()
+        withUnsafeBytes(of: id.bigEndian) { hash.update(bufferPointer: $0) }
+        hash.update(data: Array(did.utf8))
+        return first(of: hash.finalize())
+    }
+
+    static func requestChecksum(_ row: RequestRow) -> Int64 {
+        var hash = SHA256()
+        hash.update(data: row.scope)
+        hash.update(data: row.input)
+        withUnsafeBytes(of: row.sequence.bigEndian) { hash.update(bufferPointer: $0) }
+        withUnsafeBytes(of: row.time.milliseconds.bigEndian) { hash.update(bufferPointer: $0) }
+        return first(of: hash.finalize())
+    }
+
+    private static func first(of digest: SHA256.Digest) -> Int64 {
+        digest.withUnsafeBytes { Int64(bigEndian: $0.loadUnaligned(as: Int64.self)) }
+    }
+}

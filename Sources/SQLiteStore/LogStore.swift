@@ -1,0 +1,218 @@
+package import ATProto
+package import EventLog
+internal import Glibc
+internal import Synchronization
+
+/// How a log store works. The defaults are the design's; tests make them small.
+package struct LogStoreOptions: Sendable {
+    /// The name of a registered SQLite file layer; nil = the operating system's.
+    package var vfs: String?
+    package var readers = 2
+    /// Appends, and reads, that may wait; beyond: `overloaded`.
+    package var waitingMax = 4096
+    package var groupEventsMax = 512
+    package var groupBytesMax = 1 << 20
+    /// Pages of 4 KiB in the WAL from which it is checkpointed although events wait.
+    package var checkpointPages = 16 << 8
+    /// How long nothing must have waited before the WAL is checkpointed.
+    package var idleMilliseconds = 100
+    /// Actors whose head is remembered.
+    package var headsMax = 65_536
+    package var writerCacheKiB: Int64 = 32_768
+    package var readerCacheKiB: Int64 = 8192
+
+    package init() {}
+
+    func connection(_ access: SQLiteOptions.Access, cacheKiB: Int64) -> SQLiteOptions {
+        SQLiteOptions(access: access, synchronous: .full, autocheckpointPages: 0, cacheKiB: cacheKiB, vfs: vfs)
+    }
+}
+
+/// What an append became: what the protocol promises, and where its blocks stand.
+package struct LogReceipt: Hashable, Sendable {
+    package let appended: [Appended]
+    /// The rows of the append's blocks, in their order, for `BlockReference`.
+    package let blockRows: [Int64]
+}
+
+/// Every actor's log in one SQLite file, `log.sqlite`, beside its mark and the directory's lock.
+///
+/// One thread writes (`LogWriter`), a few read. The first failed write or sync ends it: `onFatal` is called, the program
+/// exits, and until then everything is refused. A full disk refuses appends and nothing else.
+package final class LogStore: EventStore {
+    package static let fileName = "log.sqlite"
+
+    package var file: String { LogStore.fileName }
+    package let directory: String
+    private let options: LogStoreOptions
+    private let lock: DirectoryLock
+    private let state: LogState
+    private let queue: BlockingQueue<LogWriter.Job>
+    private let writer: BackgroundThread
+    private let readers: LogReaderPool
+    private let isClosed = Atomic<Bool>(false)
+
+    /// Opens the log of `directory`, makes both where they are missing, and refuses a log that cannot be shown to be complete.
+    /// - Parameter onFatal: called once, on the writer's thread, when the store can no longer be trusted; the program must end.
+    package init(
+        directory: String, options: LogStoreOptions = LogStoreOptions(), onFatal: @escaping @Sendable (EventLogError) -> Void
+    ) throws(LogStoreError) {
+        if mkdir(directory, 0o700) != 0, errno != EEXIST { throw .noDirectory(path: directory, code: errno) }
+        let lock = try DirectoryLock(directory: directory)
+        let opened = try LogOpening(directory: directory, options: options).open()
+        let state = LogState(
+            LogState.Published(
+                heads: HeadCache(countMax: options.headsMax), position: opened.next.position, events: opened.events, actors: opened.actors))
+        let queue = BlockingQueue<LogWriter.Job>(waitingMax: options.waitingMax)
+        do { readers = try LogReaderPool(path: directory + "/" + LogStore.fileName, options: options) } catch { throw .storage(error) }
+        let thread = LogWriter(opened: opened, state: state, queue: queue, options: options, onFatal: onFatal)
+        writer = BackgroundThread { thread.run() }
+        self.directory = directory
+        self.options = options
+        self.lock = lock
+        self.state = state
+        self.queue = queue
+    }
+
+    deinit { close() }
+
+    /// Writes what waits, makes the log one file again, and lets go of the directory. Blocks until that is done.
+    package func close() {
+        guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
+        readers.close()
+        queue.close()
+        writer.join()
+    }
+
+    static func name(ofFileAt path: String) -> String {
+        path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[path.index(after: $0)...]) } ?? path
+    }
+
+    // MARK: Append
+
+    package func append(_ append: Append) async throws(EventLogError) -> [Appended] {
+        try await commit(append).appended
+    }
+
+    /// As `append`, and says where the blocks stand.
+    package func commit(_ append: Append) async throws(EventLogError) -> LogReceipt {
+        try LogStore.check(append)
+        let blocks = append.blocks.reduce(0) { $0 + $1.bytes.count }
+        let events = append.events.reduce(0) { $0 + $1.bytes.count + $1.bodyBytes.count }
+        let isStaged = blocks > options.groupBytesMax
+        return try await enqueue { answer in
+            .append(PendingAppend(append: append, byteCount: events + (isStaged ? 0 : blocks), isStaged: isStaged, answer: answer))
+        }
+    }
+
+    /// Removes up to 500 rows of requests older than `time`.
+    /// - Returns: how many were removed.
+    package func expireRequests(before time: Timestamp) async throws(EventLogError) -> Int {
+        try await enqueue { .expireRequests(before: time, $0) }
+    }
+
+    private func enqueue<Value: Sendable>(
+        _ job: (CheckedContinuation<Result<Value, EventLogError>, Never>) -> LogWriter.Job
+    ) async throws(EventLogError) -> Value {
+        try state.checkUsable()
+        let result = await withCheckedContinuation { (continuation: CheckedContinuation<Result<Value, EventLogError>, Never>) in
+            switch queue.push(job(continuation)) {
+            case .queued: break
+            case .full: continuation.resume(returning: .failure(.overloaded))
+            case .closed: continuation.resume(returning: .failure(.closed))
+            }
+        }
+        return try result.get()
+    }
+
+    /// What is about to be stored for ever is what its hashes say.
+    private static func check(_ append: Append) throws(EventLogError) {
+        for signed in append.events {
+            guard CID(hashing: signed.bytes) == signed.cid else { throw .malformed("event: its bytes do not match its CID") }
+            guard CID(hashing: signed.bodyBytes) == signed.event.body else { throw .malformed("event: body: its bytes do not match") }
+            guard signed.leaf.count == Leaf.byteCount, signed.leaf[0] == Leaf.version, signed.leaf[33...].elementsEqual(signed.cid.digest)
+            else {
+                throw .malformed("event: the leaf is not the event's")
+            }
+        }
+        for block in append.blocks where CID(hashing: block.bytes, codec: block.cid.codec) != block.cid {
+            throw .malformed("block: its bytes do not match \(block.cid)")
+        }
+    }
+
+    // MARK: Reads
+
+    /// Runs several reads in one turn of a reader's thread.
+    package func read<Value: Sendable>(
+        _ body: @escaping @Sendable (LogReader) throws(EventLogError) -> Value
+    ) async throws(EventLogError) -> Value {
+        try state.checkUsable()
+        return try await readers.read(body)
+    }
+
+    package func head(of actor: DID) async throws(EventLogError) -> Head {
+        try state.checkUsable()
+        if let entry = state.with({ $0.heads.find(actor) }) { return entry.head }
+        return try await read { reader throws(EventLogError) in
+            guard let row = try reader.actorRow(actor) else { return Head.empty }
+            return try reader.head(of: actor, row: row)
+        }
+    }
+
+    package func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
+        let known = state.with { $0.heads.find(actor)?.head.sequence ?? 0 }
+        return try await read { reader throws(EventLogError) in
+            try reader.events(of: actor, after: sequence, limit: limit, known: known)
+        }
+    }
+
+    package func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
+        let known = state.with { $0.position }
+        return try await read { reader throws(EventLogError) in
+            try reader.events(afterPosition: position, limit: limit, known: known)
+        }
+    }
+
+    package func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] {
+        try await read { reader throws(EventLogError) in try reader.actors(after: after, limit: limit) }
+    }
+
+    package func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? {
+        try await blocks([cid], of: actor)[cid]
+    }
+
+    package func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] {
+        try await read { reader throws(EventLogError) in try reader.blocks(cids, of: actor) }
+    }
+
+    /// The rows of those blocks that the actor has.
+    package func blockRows(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: Int64] {
+        try await read { reader throws(EventLogError) in try reader.blockRows(cids, of: actor) }
+    }
+
+    /// The blocks at rows that an earlier answer named, in order; nil where one was erased.
+    package func blocks(at references: [BlockReference]) async throws(EventLogError) -> [[UInt8]?] {
+        try await read { reader throws(EventLogError) in try reader.blocks(at: references) }
+    }
+
+    package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? {
+        try await read { reader throws(EventLogError) in try reader.request(scope) }
+    }
+
+    package func statistics() async throws(EventLogError) -> LogStatistics {
+        let known = state.with { ($0.events, $0.actors, $0.position) }
+        let bytes = try await read { reader throws(EventLogError) in try reader.byteCount() }
+        return LogStatistics(events: known.0, actors: known.1, bytes: bytes, position: known.2)
+    }
+
+    package func activity() -> LogActivity { state.with { $0.activity } }
+
+    package func inspect() async -> [Finding] {
+        let (directory, vfs) = (directory, options.vfs)
+        do {
+            return try await read { reader throws(EventLogError) in LogInspection(reader: reader, directory: directory, vfs: vfs).run() }
+        } catch {
+            return [Finding(file: LogStore.fileName, invariant: "storage", message: error.description)]
+        }
+    }
+}

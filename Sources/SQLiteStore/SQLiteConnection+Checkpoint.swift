@@ -1,0 +1,33 @@
+internal import CSQLite
+
+extension SQLiteConnection {
+    /// Copies pages of the WAL into the file without waiting for readers (PASSIVE), syncing both.
+    /// - Returns: pages that readers still need and that stay in the WAL.
+    package func checkpoint() throws(SQLiteError) -> Int {
+        var pages: Int32 = 0
+        var copied: Int32 = 0
+        let code = sqlite3_wal_checkpoint_v2(handle, "main", SQLITE_CHECKPOINT_PASSIVE, &pages, &copied)
+        guard code == SQLITE_OK else { throw SQLiteError("checkpoint", code: code, handle: handle, path: path) }
+        walPages = max(0, Int(pages - copied))
+        return walPages
+    }
+
+    /// Whether closing the file's last connection copies the WAL into it and removes the WAL; SQLite does so unless told.
+    package var checkpointsWhenClosed: Bool {
+        get { closesCleanly }
+        set {
+            closesCleanly = newValue
+            csqlite_config_switch(handle, Int32(SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE), newValue ? 0 : 1)
+        }
+    }
+
+    /// Counts the WAL's pages from here on, in `walPages`. Replaces checkpoints by commits: the options must ask for none.
+    func watchWAL() {
+        sqlite3_wal_hook(
+            handle,
+            { context, _, _, pages in
+                context?.assumingMemoryBound(to: Int.self).pointee = Int(pages)
+                return SQLITE_OK
+            }, walPageCount)
+    }
+}
