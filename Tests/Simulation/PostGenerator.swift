@@ -1,6 +1,6 @@
 package import ATProto
 
-/// Posts as people write them: about 300 B of DAG-CBOR, a third of them replies, a few with a link in the text.
+/// Posts as people write them: about 300 B of DAG-CBOR, a third of them replies, a few with a link in the text or an image.
 /// The same seed gives the same posts on every machine; benchmarks and proofs all take theirs from here.
 package struct PostGenerator: Sendable {
     private var generator: SeededGenerator
@@ -23,6 +23,7 @@ package struct PostGenerator: Sendable {
         ]
         let kind = Int.random(in: 0..<20, using: &generator)
         if kind < 7 { record["reply"] = .map(["root": .map(reference()), "parent": .map(reference())]) }
+        if kind >= 15 && kind < 17 { record["embed"] = image() }
         if kind >= 17 { record["facets"] = facets() }
         return (Self.collection + "/" + key.description, .map(record))
     }
@@ -39,6 +40,14 @@ package struct PostGenerator: Sendable {
         let key = TID(microseconds: microseconds - Int64.random(in: 1...9_000_000_000, using: &generator), clockID: 3)
         let cid = CID(codec: .dagCBOR, digest: generator.bytes(32))
         return ["uri": .string("at://did:plc:\(author)/\(Self.collection)/\(key)"), "cid": .string(cid.description)]
+    }
+
+    private mutating func image() -> Value {
+        let size = Int64.random(in: 1...1_000_000, using: &generator)
+        let blob: ValueMap = [
+            "$type": "blob", "mimeType": "image/jpeg", "size": .integer(size), "ref": .link(CID(codec: .raw, digest: generator.bytes(32))),
+        ]
+        return ["$type": "app.bsky.embed.images", "images": [["alt": "", "image": .map(blob)]]]
     }
 
     private mutating func facets() -> Value {

@@ -24,9 +24,10 @@ struct BenchmarkRequest: Sendable {
 enum Catalogue {
     static let suites: [BenchmarkSuite] = [
         BenchmarkSuite(
-            name: "formats", summary: "DAG-CBOR, data-model JSON and CIDs, on records of about 300 bytes; a tree of 100,000 records."
+            name: "formats",
+            summary: "DAG-CBOR, data-model JSON and CIDs, on posts of about 300 bytes, beside libipld and cbrrr; a tree of 100,000 records"
         ) { request in
-            try FormatsBenchmark.pieces(seed: request.seed) + MSTBenchmark.pieces(seed: request.seed)
+            try FormatsBenchmark.pieces(seed: request.seed) + FormatsBenchmark.peers(request) + MSTBenchmark.pieces(seed: request.seed)
         }
     ]
 }

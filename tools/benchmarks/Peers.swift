@@ -7,12 +7,14 @@ struct Peers {
     private let python: String
     private let script: String
     private let records: String
+    private let rounds: Int
 
-    /// Writes `records` for the script to read. Nil without a Python that has the libraries: then the table has no peers.
-    init?(_ request: BenchmarkRequest, records: [[UInt8]]) throws {
+    /// Writes `records`, which the script goes through `rounds` times, for the script to read. Nil without a Python that has the libraries: then the table has no peers.
+    init?(_ request: BenchmarkRequest, records: [[UInt8]], rounds: Int) throws {
         guard let python = request.python else { return nil }
         self.python = python
         self.script = "tools/benchmarks/peers.py"
+        self.rounds = rounds
         self.records = request.directory + "/records"
         var file: [UInt8] = []
         for record in records {
@@ -26,7 +28,7 @@ struct Peers {
     func measure() throws -> [Timing] {
         let process = Process()
         process.executableURL = URL(filePath: python)
-        process.arguments = [script, records]
+        process.arguments = [script, records, String(rounds)]
         let output = Pipe()
         process.standardOutput = output
         try process.run()
