@@ -20,7 +20,7 @@ public struct CID: Hashable, Comparable, Sendable, CustomStringConvertible {
 
     public let codec: Codec
     /// The digest as four big-endian words, so that comparing words compares bytes.
-    private let words: (UInt64, UInt64, UInt64, UInt64)
+    let words: (UInt64, UInt64, UInt64, UInt64)
 
     /// - Parameter digest: the 32 bytes of a SHA-256.
     public init(codec: Codec, digest: Span<UInt8>) {

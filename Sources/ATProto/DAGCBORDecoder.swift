@@ -4,9 +4,9 @@
 /// containers reserve a few places only, so an input costs memory in proportion to its own length. It calls itself once for each
 /// container, so `limits.depthMax` bounds the stack too.
 struct DAGCBORDecoder: ~Escapable {
-    private let input: Span<UInt8>
+    let input: Span<UInt8>
     /// Where reading stops: the end of the input, or what the limit on bytes leaves of it.
-    private let end: Int
+    let end: Int
     private let limits: DecodingLimits
     private(set) var offset: Int
 
@@ -96,7 +96,7 @@ struct DAGCBORDecoder: ~Escapable {
 
     /// The range of a string's contents after its head, which are there; and past them.
     @_lifetime(self: copy self)
-    private mutating func contents() throws(DAGCBORError) -> Range<Int> {
+    mutating func contents() throws(DAGCBORError) -> Range<Int> {
         let start = offset
         let length = try argument()
         guard length <= UInt64(end - offset) else { throw ended(at: start) }
@@ -112,7 +112,7 @@ struct DAGCBORDecoder: ~Escapable {
     }
 
     @_lifetime(self: copy self)
-    private mutating func text() throws(DAGCBORError) -> Range<Int> { try contents() }
+    mutating func text() throws(DAGCBORError) -> Range<Int> { try contents() }
 
     private func string(range: Range<Int>) throws(DAGCBORError) -> String {
         let text = input.extracting(range)
@@ -125,7 +125,7 @@ struct DAGCBORDecoder: ~Escapable {
     }
 
     /// Most strings are, and this sees it faster than the library's validation of the same bytes.
-    private func isASCII(_ text: Span<UInt8>) -> Bool {
+    func isASCII(_ text: Span<UInt8>) -> Bool {
         let bytes = text.bytes
         var marks: UInt64 = 0
         var offset = 0
@@ -166,7 +166,7 @@ struct DAGCBORDecoder: ~Escapable {
 
     /// The number of items in a container, each of which takes at least `bytesEach` of the bytes that follow.
     @_lifetime(self: copy self)
-    private mutating func count(depth: Int, bytesEach: Int) throws(DAGCBORError) -> Int {
+    mutating func count(depth: Int, bytesEach: Int) throws(DAGCBORError) -> Int {
         let start = offset
         guard depth < limits.depthMax else { throw DAGCBORError(.tooDeep(max: limits.depthMax), at: start) }
         let count = try argument()
@@ -178,7 +178,7 @@ struct DAGCBORDecoder: ~Escapable {
     /// The range of a map key's contents.
     /// - Parameter previous: that of the key before it in the same map.
     @_lifetime(self: copy self)
-    private mutating func key(after previous: Range<Int>?) throws(DAGCBORError) -> Range<Int> {
+    mutating func key(after previous: Range<Int>?) throws(DAGCBORError) -> Range<Int> {
         let start = offset
         guard start < end else { throw ended(at: start) }
         guard input[unchecked: start] >> 5 == 3 else { throw DAGCBORError(.keyNotString, at: start) }
@@ -218,7 +218,7 @@ struct DAGCBORDecoder: ~Escapable {
         }
     }
 
-    private func ended(at offset: Int) -> DAGCBORError {
+    func ended(at offset: Int) -> DAGCBORError {
         DAGCBORError(end < input.count ? .tooLong(max: limits.bytesMax) : .truncated, at: offset)
     }
 }
