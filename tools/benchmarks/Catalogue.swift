@@ -25,9 +25,12 @@ enum Catalogue {
     static let suites: [BenchmarkSuite] = [
         BenchmarkSuite(
             name: "formats",
-            summary: "DAG-CBOR, data-model JSON and CIDs, on posts of about 300 bytes, beside libipld and cbrrr; a tree of 100,000 records"
+            summary:
+                "DAG-CBOR, data-model JSON and CIDs, on posts of about 300 bytes, beside libipld and cbrrr; a tree and a CAR of 100,000 records"
         ) { request in
             try FormatsBenchmark.pieces(seed: request.seed) + FormatsBenchmark.peers(request) + MSTBenchmark.pieces(seed: request.seed)
-        }
+                + CARBenchmark.pieces(seed: request.seed)
+        },
+        CARBenchmark.large,
     ]
 }
