@@ -65,7 +65,7 @@ let package = Package(
         .systemLibrary(name: "CSecp256k1", pkgConfig: "libsecp256k1", providers: [.apt(["libsecp256k1-dev"])]),
         .target(name: "CP256", dependencies: ["COpenSSL"], cSettings: [.treatAllWarnings(as: .error)]),
         target("Keys", ["CP256", "CSecp256k1", crypto]),
-        target("ATProto", ["Keys", crypto]),
+        target("ATProto", ["Keys", crypto], exclude: ["Lexicon/documents"]),
         target("EventLog", ["ATProto", "Keys", crypto], exclude: ["FORMAT.md"]),
         target("Commands", ["EventLog", "ATProto", "Keys"]),
         target("Projections", ["EventLog", "ATProto", "Keys", crypto]),

@@ -17,7 +17,8 @@ package enum Base64 {
         }
     }
 
-    /// The bytes that `text` stands for; nil unless its padding is whole or absent, its length possible and its unused bits zero.
+    /// The bytes that `text` stands for; nil unless its padding is whole or absent and its length possible. The bits that the last
+    /// character has to spare are not looked at: the published record vectors set them.
     package static func decode(_ text: Span<UInt8>) -> [UInt8]? {
         var count = text.count
         if count % 4 == 0 {
@@ -37,7 +38,7 @@ package enum Base64 {
                 output.append(UInt8(truncatingIfNeeded: accumulator >> UInt32(bits)))
             }
         }
-        return accumulator & (1 << UInt32(bits) - 1) == 0 ? output : nil
+        return output
     }
 
     private static func sextet(_ character: UInt8) -> UInt8? {

@@ -156,7 +156,7 @@ public struct DataModelJSONError: Error, Hashable, Sendable, CustomStringConvert
         case invalidBytes
         /// A `$type` that is not a string, or an empty one.
         case invalidType
-        /// `$type` is `blob`, but the rest is not `ref` (a raw link), `mimeType` (not empty) and `size` (above zero), or more.
+        /// `$type` is `blob`, but the rest is not `ref` (a link), `mimeType` (not empty) and `size` (above zero), or more.
         case invalidBlob
     }
 

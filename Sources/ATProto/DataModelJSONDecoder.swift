@@ -183,10 +183,10 @@ extension DataModelJSONDecoder {
     }
 
     private func isBlob(_ map: ValueMap) -> Bool {
-        guard map.count == 4, case .link(let ref)? = map["ref"], case .string(let mimeType)? = map["mimeType"],
+        guard map.count == 4, case .link? = map["ref"], case .string(let mimeType)? = map["mimeType"],
             case .integer(let size)? = map["size"]
         else { return false }
-        return ref.codec == .raw && !mimeType.isEmpty && size > 0
+        return !mimeType.isEmpty && size > 0
     }
 }
 
