@@ -63,7 +63,7 @@ struct RepoWalk {
                 need = .record(entry.key, entry.value)
                 return
             }
-            if case .stored(let stub)? = frame.node.slot(index) {
+            if case .stored(let stub)? = frame.node[slot: index] {
                 need = .node(stub)
                 return
             }
