@@ -18,19 +18,16 @@ package struct ActorCommit: Hashable, Sendable {
 
     package static func sign(did: DID, rev: TID, data: CID, with key: PrivateKey) throws(EventLogError) -> ActorCommit {
         let signature: [UInt8]
-        do { signature = try key.sign(unsignedBytes(did: did, rev: rev, data: data)) } catch { throw .signing("\(error)") }
+        do { signature = try key.sign(Commit.unsignedBytes(did: did, data: data, rev: rev)) } catch { throw .signing("\(error)") }
         return ActorCommit(rev: rev, data: data, signature: signature)
     }
 
     package func verifies(did: DID, with key: PublicKey) -> Bool {
-        key.verifies(signature, of: ActorCommit.unsignedBytes(did: did, rev: rev, data: data))
+        key.verifies(signature, of: Commit.unsignedBytes(did: did, data: data, rev: rev))
     }
 
-    private static func unsignedBytes(did: DID, rev: TID, data: CID) -> [UInt8] {
-        DAGCBOR.encode([
-            "did": .string(did.description), "rev": .string(rev.description), "data": .link(data), "prev": .null, "version": 3,
-        ])
-    }
+    /// The commit as it stands in the repo of its actor.
+    package func commit(of did: DID) -> Commit { Commit(did: did, data: data, rev: rev, signature: signature) }
 
     init(_ value: Value) throws(EventLogError) {
         var fields = try FieldReader(value, in: "commit")
