@@ -47,6 +47,7 @@ func tests(_ name: String, _ dependencies: [Target.Dependency]) -> Target {
 }
 
 let crypto: Target.Dependency = .product(name: "Crypto", package: "swift-crypto")
+let deque: Target.Dependency = .product(name: "DequeModule", package: "swift-collections")
 let logging: Target.Dependency = .product(name: "Logging", package: "swift-log")
 let argumentParser: Target.Dependency = .product(name: "ArgumentParser", package: "swift-argument-parser")
 
@@ -68,10 +69,10 @@ let package = Package(
         target("ATProto", ["Keys", crypto], exclude: ["Lexicon/documents"]),
         target("EventLog", ["ATProto", "Keys", crypto], exclude: ["FORMAT.md"]),
         target("Commands", ["EventLog", "ATProto", "Keys"]),
-        target("Projections", ["EventLog", "ATProto", "Keys", crypto]),
-        target("SQLiteStore", ["CSQLite", "Projections", "EventLog", "ATProto", "Keys"]),
+        target("Projections", ["Commands", "EventLog", "ATProto", "Keys", crypto]),
+        target("SQLiteStore", ["CSQLite", "Projections", "Commands", "EventLog", "ATProto", "Keys", crypto]),
         target("Authorization", ["EventLog", "Projections", "ATProto", "Keys"]),
-        target("Engine", ["Authorization", "Projections", "Commands", "EventLog", "ATProto", "Keys", crypto, logging]),
+        target("Engine", ["Authorization", "Projections", "Commands", "EventLog", "ATProto", "Keys", logging, deque]),
         target(
             "Server",
             [
@@ -107,9 +108,17 @@ let package = Package(
             path: "Tests/Simulation",
             swiftSettings: settings),
         tests("FormatTests", ["ATProto", "Keys", crypto]),
-        tests("EngineTests", ["Engine", "Authorization", "Projections", "Commands", "SQLiteStore", "EventLog", "ATProto", "Keys"]),
+        tests(
+            "EngineTests",
+            [logging, crypto, "Engine", "Authorization", "Projections", "Commands", "SQLiteStore", "EventLog", "ATProto", "Keys"]),
         tests("StoreTests", ["SQLiteStore", "CSQLite", "Projections", "EventLog", "ATProto", "Keys", crypto]),
-        tests("ServerTests", ["Server", "Engine", "Authorization", "SQLiteStore", "EventLog", "ATProto", "Keys"]),
+        tests(
+            "ServerTests",
+            [
+                logging, .product(name: "HummingbirdTesting", package: "hummingbird"),
+                .product(name: "Hummingbird", package: "hummingbird"), "Commands", "Projections", "Server", "Engine", "Authorization",
+                "SQLiteStore", "EventLog", "ATProto", "Keys",
+            ]),
     ],
     swiftLanguageModes: [.v6]
 )

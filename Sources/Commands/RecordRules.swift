@@ -1,0 +1,134 @@
+package import ATProto
+package import EventLog
+
+/// How a reply's parent was judged: found and readable by the author, with its boundaries; or unknown, which is also what a parent
+/// looks like that the author may not read.
+package struct JudgedParent: Hashable, Sendable {
+    package let parent: RecordOperation.Parent
+    package let boundaries: BoundarySet
+
+    package init(parent: RecordOperation.Parent, boundaries: BoundarySet) {
+        self.parent = parent
+        self.boundaries = boundaries
+    }
+}
+
+/// The rules that a record must keep whatever `validate` says (wire contract, section 4.1): its collection, its type, its
+/// boundaries, what it replies to and what it embeds. Lexicons are checked apart.
+package struct RecordRules: Sendable {
+    package static let postCollection = "zone.stratos.feed.post"
+    package static let enrollmentCollection = "zone.stratos.actor.enrollment"
+
+    let terms: ServiceTerms
+    /// The qualified boundaries that the author holds now.
+    let held: BoundarySet
+
+    package init(terms: ServiceTerms, held: BoundarySet) {
+        self.terms = terms
+        self.held = held
+    }
+
+    /// The record as it is stored: with the `$type` of its collection, and with that of its `boundary` where a writer left it out.
+    package static func completed(_ record: Value, collection: NSID) throws(Refusal) -> Value {
+        guard case .map(var fields) = record else { throw .invalidRecord("a record must be an object") }
+        switch fields["$type"] {
+        case nil: fields["$type"] = .string(collection.description)
+        case .string(let type) where type == collection.description: break
+        default: throw .invalidRecord("$type must be \(collection)")
+        }
+        if collection.description.hasPrefix("zone.stratos."), case .map(var boundary) = fields["boundary"], boundary["$type"] == nil {
+            boundary["$type"] = .string("zone.stratos.boundary.defs#Domains")
+            fields["boundary"] = .map(boundary)
+        }
+        return .map(fields)
+    }
+
+    /// The URI of the record that this one replies to, where it names one.
+    package static func parentURI(of record: Value) -> ATURI? {
+        guard let text = record["reply"]?["parent"]?["uri"]?.stringValue else { return nil }
+        return try? ATURI(text)  // best effort: a text that is no URI is refused by `check`, with its own message.
+    }
+
+    /// Checks a completed record of an allowed collection.
+    /// - Parameter parent: the reply's parent, if it is known here and the author may read it.
+    /// - Returns: the boundaries of the record, qualified.
+    package func check(_ record: Value, collection: NSID, parent: JudgedParent?) throws(Refusal) -> BoundarySet {
+        guard collection.description.hasPrefix("zone.stratos.") else { throw .invalidCollection }
+        guard collection.description != Self.enrollmentCollection else {
+            throw .invalidRecord("an enrollment record is kept on the user's own server, not here")
+        }
+        guard !terms.allowedBoundaries.isEmpty else { throw .invalidRecord("Stratos namespace is not enabled on this service") }
+        let boundaries = try boundaries(of: record, required: collection.description == Self.postCollection)
+        try checkReply(of: record, boundaries: boundaries, parent: parent)
+        if let embed = record["embed"] { try checkEmbed(embed) }
+        let denied = boundaries.filter { !held.contains($0) }
+        guard denied.isEmpty else { throw .forbiddenBoundary(denied: denied, held: Array(held)) }
+        return boundaries
+    }
+
+    private func boundaries(of record: Value, required: Bool) throws(Refusal) -> BoundarySet {
+        guard let boundary = record["boundary"] else {
+            guard !required else { throw .invalidRecord("must have a boundary") }
+            return .empty
+        }
+        guard let values = boundary["values"]?.arrayValue, !values.isEmpty else { throw .invalidRecord("must have a boundary") }
+        var names: [String] = []
+        for value in values {
+            guard let name = value["value"]?.stringValue else { throw .invalidRecord("a boundary must have a value") }
+            guard let service = BoundaryName.service(of: name) else {
+                throw .serviceMismatch(boundary: name, service: "(unqualified)", expected: terms.serviceDID.description)
+            }
+            guard service == terms.serviceDID.description else {
+                throw .invalidRecord("Boundary '\(name)' does not belong to this service")
+            }
+            guard terms.allowedBoundaries.contains(name) else {
+                throw .invalidRecord("Domain '\(BoundaryName.bare(of: name))' is not allowed")
+            }
+            names.append(name)
+        }
+        guard let boundaries = try? BoundarySet(names) else {
+            throw .invalidRecord("a record names at most \(BoundarySet.countMax) boundaries")
+        }
+        return boundaries
+    }
+
+    private func checkReply(of record: Value, boundaries: BoundarySet, parent: JudgedParent?) throws(Refusal) {
+        guard let reply = record["reply"] else { return }
+        guard Self.isStratos(reply["parent"]?["uri"]) else { throw .invalidRecord("cannot reply to a non-stratos record") }
+        if let root = reply["root"], !Self.isStratos(root["uri"]) { throw .invalidRecord("cannot have a non-stratos root") }
+        guard let parent else { return }
+        let wider = boundaries.filter { !parent.boundaries.contains($0) }
+        guard wider.isEmpty else {
+            throw .invalidRecord(Self.widerThanParent(wider))
+        }
+    }
+
+    package static func widerThanParent(_ boundaries: [String]) -> String {
+        "Reply boundaries must be a subset of the parent's boundaries. Domains not in parent: \(boundaries.joined(separator: ", "))"
+    }
+
+    /// Whether a record names a boundary of another service.
+    package func isForeign(_ record: Value) -> Bool {
+        (record["boundary"]?["values"]?.arrayValue ?? []).contains { value in
+            let service = value["value"]?.stringValue.flatMap(BoundaryName.service)
+            return service != nil && service != terms.serviceDID.description
+        }
+    }
+
+    private static func isStratos(_ uri: Value?) -> Bool {
+        guard let text = uri?.stringValue, let parsed = try? ATURI(text), let collection = parsed.collection else { return false }
+        return collection.description.hasPrefix("zone.stratos.")
+    }
+
+    /// A private record must not quote public posts: the embed, what it carries beside it, and a record inside a record.
+    /// The decoder's bound on nesting bounds the recursion.
+    private func checkEmbed(_ embed: Value) throws(Refusal) {
+        for quoted in [embed["record"], embed["record"]?["record"]] {
+            guard let text = quoted?["uri"]?.stringValue else { continue }
+            if let collection = (try? ATURI(text))?.collection, collection.description.hasPrefix("app.bsky.") {
+                throw .invalidRecord("cannot embed bsky content")
+            }
+        }
+        if let media = embed["media"] { try checkEmbed(media) }
+    }
+}
