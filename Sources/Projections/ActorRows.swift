@@ -1,0 +1,64 @@
+package import ATProto
+package import Commands
+package import EventLog
+
+/// What the records of a collection come to: one more fold.
+package struct Usage: Hashable, Sendable {
+    package var records: Int
+    package var bytes: Int
+
+    package init(records: Int = 0, bytes: Int = 0) {
+        self.records = records
+        self.bytes = bytes
+    }
+}
+
+/// What one or more events change in an actor's rows. Rows and state are applied in one transaction (I9).
+package struct ActorChanges: Sendable {
+    /// The event that the rows stand at before, and after.
+    package let from: UInt64
+    package var state: ActorState
+    /// The record at a path from now on; nil: none.
+    package var records: [RecordPath: RecordRow?] = [:]
+    package var nodesAdded: [CID: [UInt8]] = [:]
+    package var nodesRemoved: Set<CID> = []
+    package var usage: [NSID: Usage] = [:]
+    /// Whether what stood there before is gone as a whole.
+    package var clears = false
+
+    package init(from state: ActorState) {
+        from = state.head.sequence
+        self.state = state
+    }
+}
+
+/// One actor's projections: the rows as they stand, on the one thread that has them open.
+package protocol ActorRows: AnyObject {
+    /// What the owner of the thread keeps in memory beside the rows, and loses with them.
+    var memory: AnyObject? { get set }
+
+    /// Nil before the first event was applied.
+    func state() throws -> ActorState?
+    func record(_ path: RecordPath) throws -> RecordRow?
+    /// The rows of a collection in order of their keys, from the one behind `after` on.
+    func records(_ collection: NSID, after: RecordKey?, reversed: Bool, limit: Int) throws -> [RecordRow]
+    func collections() throws -> [NSID: Usage]
+    /// The block of an MST node.
+    func node(_ cid: CID) throws -> [UInt8]?
+    /// Whether every record names a boundary.
+    func everyRecordHasBoundary() throws -> Bool
+    /// Moves the rows from `changes.from` to `changes.state.head`, all or none.
+    func apply(_ changes: ActorChanges) throws
+    /// Every row in the order of the digest: projection, key, canonical value.
+    func forEachRow(_ visit: (_ projection: String, _ key: String, _ row: Value) throws -> Void) throws
+}
+
+/// Where the actors' projections are kept. Every call runs on a thread that alone has that actor's rows open.
+package protocol ReadModel: Sendable {
+    func withActor<Result: Sendable>(
+        _ actor: DID, _ body: @escaping @Sendable (any ActorRows) throws -> Result
+    ) async throws -> Result
+    /// Forgets the rows of one actor, or of all; the log brings them back. Keys are not touched.
+    /// - Returns: how many actors' rows were removed.
+    func drop(_ actor: DID?) async throws -> Int
+}
