@@ -1,0 +1,82 @@
+package import ATProto
+package import Keys
+import Crypto
+import Glibc
+
+/// Where one actor's files stand: `actors/<first two hex digits of sha256(did)>/<did>/`, with the actor's key, which is never
+/// disposable, beside the projections, which always are.
+package struct ActorDirectory: Sendable {
+    package let root: String
+
+    package init(dataDirectory: String) { root = dataDirectory + "/actors" }
+
+    /// DIDs of at most 200 bytes hold no slash and no NUL, so they are names of folders as they are.
+    func folder(of actor: DID) -> String {
+        let first = SHA256.hash(data: Array(actor.description.utf8)).withUnsafeBytes { $0[0] }
+        return "\(root)/\(first < 16 ? "0" : "")\(String(first, radix: 16))/\(actor)"
+    }
+
+    func database(of actor: DID) -> String { folder(of: actor) + "/stratos.sqlite" }
+    func key(of actor: DID) -> String { folder(of: actor) + "/signing_key" }
+
+    func createFolder(of actor: DID) throws(ActorStoreError) {
+        var path = ""
+        for part in folder(of: actor).split(separator: "/", omittingEmptySubsequences: false) {
+            path += path.isEmpty && part.isEmpty ? "/" : (path.isEmpty || path == "/" ? String(part) : "/" + part)
+            guard !path.isEmpty, path != "/", mkdir(path, 0o700) != 0, errno != EEXIST else { continue }
+            throw .directory(path: path, code: errno)
+        }
+    }
+
+    /// The actors that have a folder, in no order.
+    func actors() throws(ActorStoreError) -> [DID] {
+        var actors: [DID] = []
+        for prefix in try Self.entries(of: root) where prefix.utf8.count == 2 {
+            for name in try Self.entries(of: "\(root)/\(prefix)") {
+                guard let actor = try? DID(name) else { continue }  // best effort: a folder that is no DID is none of ours.
+                actors.append(actor)
+            }
+        }
+        return actors
+    }
+
+    private static func entries(of path: String) throws(ActorStoreError) -> [String] {
+        guard let directory = opendir(path) else {
+            guard errno != ENOENT else { return [] }
+            throw .directory(path: path, code: errno)
+        }
+        defer { closedir(directory) }
+        var names: [String] = []
+        while let entry = readdir(directory) {
+            let name = withUnsafePointer(to: &entry.pointee.d_name) {
+                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+            }
+            if name != ".", name != ".." { names.append(name) }
+        }
+        return names
+    }
+
+    /// The key that signs this actor's commits; nil where there is none.
+    package func signingKey(of actor: DID) throws(KeysError) -> PrivateKey? {
+        guard access(key(of: actor), F_OK) == 0 else { return nil }
+        return try KeyFile.read(path: key(of: actor), curve: .p256)
+    }
+
+    /// Keeps a new actor's key, durable on return. An existing key is never overwritten.
+    package func keep(_ key: PrivateKey, of actor: DID) throws {
+        try createFolder(of: actor)
+        try KeyFile.write(key, to: self.key(of: actor))
+    }
+}
+
+/// What can go wrong with the actors' files.
+package enum ActorStoreError: Error, Equatable {
+    /// The folder cannot be made or read.
+    case directory(path: String, code: Int32)
+    /// The rows do not stand where the changes begin (I9).
+    case outOfStep(actor: DID, at: UInt64, expected: UInt64)
+    /// A row that no version of this program wrote.
+    case unreadable(actor: DID, row: String)
+    /// Too much waits for the thread that has this actor open.
+    case overloaded
+}
