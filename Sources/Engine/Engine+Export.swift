@@ -1,0 +1,110 @@
+package import ATProto
+package import Authorization
+import Commands
+import EventLog
+import Projections
+
+/// A repo as it stands at one commit, ready to be streamed: the commit, then the tree in pre-order, each node before its
+/// subtrees and its records in key order.
+package struct RepoExport: Sendable {
+    fileprivate enum Item: Sendable {
+        case block(CID, [UInt8])
+        case record(CID)
+    }
+
+    package let commit: CID
+    package let rev: TID
+    fileprivate let owner: DID
+    fileprivate let items: [Item]
+
+    /// The CAR in pieces of about 256 KiB, header first. Records are read from the log as they are reached.
+    package func chunks(from engine: Engine) -> AsyncThrowingStream<[UInt8], any Error> {
+        var buffer: [UInt8] = []
+        CARWriter.encodeHeader(roots: [commit], into: &buffer)
+        let state = ExportState(export: self, engine: engine, buffer: buffer)
+        return AsyncThrowingStream { try await state.next() }
+    }
+
+    fileprivate actor ExportState {
+        private static let pieceBytes = 256 << 10
+        private static let readMax = 512
+
+        private let export: RepoExport
+        private let engine: Engine
+        private var buffer: [UInt8]
+        private var position = 0
+        private var records: [CID: [UInt8]] = [:]
+
+        init(export: RepoExport, engine: Engine, buffer: [UInt8]) {
+            self.export = export
+            self.engine = engine
+            self.buffer = buffer
+        }
+
+        func next() async throws -> [UInt8]? {
+            while buffer.count < Self.pieceBytes, position < export.items.count {
+                switch export.items[position] {
+                case .block(let cid, let bytes): CARWriter.encodeBlock(bytes, cid: cid, into: &buffer)
+                case .record(let cid):
+                    if records[cid] == nil { try await readAhead() }
+                    guard let bytes = records[cid] else { throw EventLogError.malformed("record block \(cid) is missing") }
+                    CARWriter.encodeBlock(bytes, cid: cid, into: &buffer)
+                }
+                position += 1
+            }
+            guard !buffer.isEmpty else { return nil }
+            defer { buffer.removeAll(keepingCapacity: true) }
+            return buffer
+        }
+
+        private func readAhead() async throws {
+            var wanted: [CID] = []
+            var index = position
+            while index < export.items.count, wanted.count < Self.readMax {
+                if case .record(let cid) = export.items[index] { wanted.append(cid) }
+                index += 1
+            }
+            records = try await engine.log.blocks(wanted, of: export.owner)
+        }
+    }
+}
+
+extension Engine {
+    /// A repo for streaming, or nil where it is absent or not for this caller (I12).
+    /// - Parameter since: only what came after this rev; the commit always comes.
+    package func exportRepo(of owner: DID, since: TID? = nil, to caller: Caller) async throws -> Readable<RepoExport>? {
+        let viewer = try await viewer(of: caller)
+        guard let found = try await export(of: owner, since: since) else { return nil }
+        return ReadPolicy.releaseRepo(
+            found.export, of: owner, everyRecordHasBoundary: found.everyRecordHasBoundary, to: viewer)
+    }
+
+    /// The same for whoever runs the program on the machine, also of an account that has left and was kept.
+    func exportForOperator(of owner: DID) async throws -> Readable<RepoExport>? {
+        try await export(of: owner, since: nil, membersOnly: false).map { ReadPolicy.releaseToOperator($0.export) }
+    }
+
+    private func export(
+        of owner: DID, since: TID?, membersOnly: Bool = true
+    ) async throws -> (export: RepoExport, everyRecordHasBoundary: Bool)? {
+        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        return try await withCurrent(owner) { context, rows in
+            guard let repo = context.state.repo, !membersOnly || context.state.membership != nil else { return nil }
+            let commit = repo.commit(of: owner)
+            var items: [RepoExport.Item] = [.block(repo.commit, commit.block)]
+            var traversal = context.tree.nodes()
+            var seen: Set<CID> = []
+            while let item = try traversal.next() {
+                switch item {
+                case .node(let cid, let bytes): items.append(.block(cid, bytes))
+                case .record(let key, let cid):
+                    guard seen.insert(cid).inserted else { continue }
+                    if let since, let path = RecordPath(key.description), let row = try rows.record(path), row.rev <= since { continue }
+                    items.append(.record(cid))
+                }
+            }
+            let export = RepoExport(commit: repo.commit, rev: repo.rev, owner: owner, items: items)
+            return (export, try rows.everyRecordHasBoundary())
+        }
+    }
+}

@@ -1,0 +1,107 @@
+package import ATProto
+import Authorization
+import Commands
+import EventLog
+import Projections
+
+/// A digest, and what it was taken over.
+package struct DigestReport: Hashable, Sendable {
+    /// Hexadecimal SHA-256.
+    package let digest: String
+    package let events: UInt64
+    package let actors: Int
+    /// `rows`: the stored ones, caught up. `log`: folded in memory.
+    package let source: String
+}
+
+extension Engine {
+    private static let pageMax = 512
+
+    /// The actors that have a log, the service's own left out, in order of their DIDs.
+    func forEachActor(_ body: (DID) async throws -> Void) async throws {
+        let service = try await serviceDID()
+        var after: DID?
+        while true {
+            let page = try await log.actors(after: after, limit: Self.pageMax)
+            for actor in page where actor != service { try await body(actor) }
+            guard let last = page.last, page.count == Self.pageMax else { return }
+            after = last
+        }
+    }
+
+    /// The DID whose log is the service's own: that of the first event of all.
+    func serviceDID() async throws -> DID? {
+        try await log.events(afterPosition: 0, limit: 1).first.map { try Event(bytes: $0.bytes).did }
+    }
+
+    /// The digest of the stored rows, once they have caught up (I8).
+    package func digest(of actor: DID?) async throws -> DigestReport {
+        var deployment = DeploymentDigest()
+        var events: UInt64 = 0
+        try await forEachActor { [self] did in
+            guard actor == nil || actor == did else { return }
+            let (digest, sequence) = try await withCurrent(did) { context, rows in
+                (try ActorDigest.of(rows), context.state.head.sequence)
+            }
+            deployment.add(did, digest: digest)
+            events += sequence
+        }
+        return DigestReport(digest: deployment.text(), events: events, actors: deployment.actors, source: "rows")
+    }
+
+    /// The digest of the rows that the log gives up to a position, folded in memory: what the stored ones must be (I8).
+    package func digestFromLog(of actor: DID?, until position: UInt64) async throws -> DigestReport {
+        var deployment = DeploymentDigest()
+        var events: UInt64 = 0
+        try await forEachActor { [self] did in
+            guard actor == nil || actor == did else { return }
+            let rows = MemoryActorRows()
+            var after: UInt64 = 0
+            fold: while true {
+                let page = try await log.events(of: did, after: after, limit: 256)
+                let due = page.prefix { $0.position.map { $0 <= position } ?? false }
+                let chunks = try await chunks(of: Array(due), actor: did)
+                try ActorContext.of(did, in: rows).apply(Array(due), chunks: chunks, to: rows)
+                after += UInt64(due.count)
+                if page.isEmpty || due.count < page.count { break fold }
+            }
+            guard after > 0 else { return }
+            deployment.add(did, digest: try ActorDigest.of(rows))
+            events += after
+        }
+        return DigestReport(digest: deployment.text(), events: events, actors: deployment.actors, source: "log")
+    }
+
+    /// Forgets the stored rows; requests are not answered meanwhile.
+    package func dropProjections() async throws -> Int {
+        try await gate.closed { try await readModel.drop(nil) }
+    }
+
+    /// Forgets the stored rows of one actor or of all, and folds the log into new ones; requests are not answered meanwhile.
+    package func rebuild(
+        _ actor: DID?, progress: @Sendable (_ done: Int, _ of: Int?) async throws -> Void
+    ) async throws -> DigestReport {
+        try await gate.closed {
+            _ = try await readModel.drop(actor)
+            let actors = Int(try await log.statistics().actors)
+            var done = 0
+            try await forEachActor { [self] did in
+                guard actor == nil || actor == did else { return }
+                try await withCurrent(did) { _, _ in }
+                done += 1
+                try await progress(done, actors)
+            }
+            return try await digest(of: actor)
+        }
+    }
+
+    /// What the records of one actor or of all come to.
+    func usage(of actor: DID?) async throws -> [(did: DID, collections: [NSID: Usage])] {
+        var found: [(did: DID, collections: [NSID: Usage])] = []
+        try await forEachActor { [self] did in
+            guard actor == nil || actor == did else { return }
+            found.append((did, try await withCurrent(did) { _, rows in try rows.collections() }))
+        }
+        return found
+    }
+}

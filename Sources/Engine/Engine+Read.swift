@@ -1,0 +1,90 @@
+package import ATProto
+package import Authorization
+import Commands
+package import EventLog
+import Projections
+
+/// One record, released.
+package struct RecordContent: Hashable, Sendable {
+    package let uri: ATURI
+    package let cid: CID
+    package let value: Value
+}
+
+/// A page of records in the order of their keys.
+package struct RecordPage: Hashable, Sendable {
+    package let records: [RecordContent]
+    /// Where the next page begins; nil where the viewer has seen the last record that is there for them.
+    package let cursor: RecordKey?
+}
+
+extension Engine {
+    /// A caller with the boundaries that the caller's own log gives now.
+    package func viewer(of caller: Caller) async throws -> Viewer {
+        guard case .user(let did) = caller else { return Viewer(caller: caller, boundaries: .empty) }
+        return Viewer(caller: caller, boundaries: try await enrollment(of: did)?.membership.boundaries ?? .empty)
+    }
+
+    /// One record, or nil: absent, of somebody who is not here, of another version, or not for this viewer (I12).
+    package func record(at path: RecordPath, of owner: DID, cid: CID? = nil, to caller: Caller) async throws -> Readable<RecordContent>? {
+        let viewer = try await viewer(of: caller)
+        guard let row = try await visibleRow(at: path, of: owner, to: viewer), cid == nil || row.content.cid == cid else { return nil }
+        let contents = try await contents(of: [row.content], owner: owner)
+        return contents.first.flatMap { ReadPolicy.release($0, of: row.content.scope(owner), to: viewer) }
+    }
+
+    /// The row of a record that the viewer may read.
+    func visibleRow(at path: RecordPath, of owner: DID, to viewer: Viewer) async throws -> Readable<RecordRow>? {
+        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        return try await withCurrent(owner) { context, rows in
+            guard context.state.membership != nil, let row = try rows.record(path) else { return nil }
+            return ReadPolicy.release(row, of: row.scope(owner), to: viewer)
+        }
+    }
+
+    /// A page of what the viewer may read of a collection; what is hidden neither shortens it nor shows in its cursor (I12).
+    /// - Parameters:
+    ///   - after: exclusive.
+    ///   - reversed: oldest key first.
+    package func records(
+        in collection: NSID, of owner: DID, after: RecordKey?, reversed: Bool, limit: Int, to caller: Caller
+    ) async throws -> Readable<RecordPage>? {
+        let viewer = try await viewer(of: caller)
+        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        // One row more than the page shows whether there is more.
+        let visible: [Readable<RecordRow>] = try await withCurrent(owner) { context, rows in
+            guard context.state.membership != nil else { return [] }
+            var found: [Readable<RecordRow>] = []
+            var last = after
+            while found.count <= limit {
+                let page = try rows.records(collection, after: last, reversed: !reversed, limit: limit + 1)
+                found += page.compactMap { ReadPolicy.release($0, of: $0.scope(owner), to: viewer) }
+                guard page.count == limit + 1 else { break }
+                last = page.last?.path.recordKey
+            }
+            return Array(found.prefix(limit + 1))
+        }
+        let page = visible.prefix(limit)
+        let contents = try await contents(of: page.map(\.content), owner: owner)
+        let cursor = visible.count > limit ? page.last?.content.path.recordKey : nil
+        return ReadPolicy.releasePage(RecordPage(records: contents, cursor: cursor), of: page.map { $0.content.scope(owner) }, to: viewer)
+    }
+
+    /// The records behind rows, their bytes from the log, where they are compared with their CIDs.
+    func contents(of rows: [RecordRow], owner: DID) async throws -> [RecordContent] {
+        guard !rows.isEmpty else { return [] }
+        let blocks = try await log.blocks(rows.map(\.cid), of: owner)
+        return try rows.map { row in
+            guard let bytes = blocks[row.cid] else { throw EventLogError.brokenChain(actor: owner, at: row.sequence) }
+            return RecordContent(uri: try row.path.uri(of: owner), cid: row.cid, value: try DAGCBOR.decode(bytes))
+        }
+    }
+}
+
+extension RecordRow {
+    func scope(_ owner: DID) -> RecordScope { RecordScope(owner: owner, boundaries: boundaries) }
+}
+
+extension RecordPath {
+    package func uri(of owner: DID) throws(SyntaxError) -> ATURI { try ATURI("at://\(owner)/\(self)") }
+}
