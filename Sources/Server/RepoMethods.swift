@@ -1,0 +1,92 @@
+import ATProto
+import Authorization
+import Commands
+import Engine
+import EventLog
+import HTTPTypes
+import Hummingbird
+import NIOCore
+
+/// Whole repos, proofs and enrollments (wire contract, sections 1.4 and 1.5).
+func repoMethods(_ engine: Engine, imports: ImportStaging, credential: Agent.Credential) throws -> [XRPCMethod] {
+    [
+        XRPCMethod(id: try NSID("zone.stratos.sync.getRepo"), kind: .query, access: .open) { call in
+            guard let owner = call.did("did"),
+                let export = try await engine.exportRepo(
+                    of: owner, since: call.parameters["since"]?.stringValue.flatMap { try? TID($0) }, to: call.caller)
+            else { throw XRPCError.repoNotFound }
+            return .car(export, from: engine)
+        },
+        XRPCMethod(id: try NSID("com.atproto.sync.getRepo"), kind: .query, access: .open) { call in
+            guard let owner = call.did("did"),
+                let export = try await engine.exportRepo(
+                    of: owner, since: call.parameters["since"]?.stringValue.flatMap { try? TID($0) }, to: call.caller)
+            else { throw XRPCError.repoNotFound }
+            return .car(export, from: engine)
+        },
+        XRPCMethod(id: try NSID("com.atproto.sync.getRecord"), kind: .query, access: .open) { call in
+            guard let owner = call.did("did"), let proof = try await engine.proof(of: try call.path(), of: owner, to: call.caller) else {
+                throw XRPCError.recordNotFound
+            }
+            return .car(proof.content)
+        },
+        XRPCMethod(id: try NSID("com.atproto.sync.getLatestCommit"), kind: .query, access: .open) { call in
+            guard let owner = call.did("did"), let latest = try await engine.latestCommit(of: owner, to: call.caller) else {
+                throw XRPCError.repoNotFound
+            }
+            return .json(["cid": .string(latest.content.commit.description), "rev": .string(latest.content.rev.description)])
+        },
+        XRPCMethod(id: try NSID("zone.stratos.repo.importRepo"), kind: .upload, access: .user) { call in
+            let user = try call.user()
+            let receipt = try await imports.staged(call.request) { source in
+                try await XRPCError.wording {
+                    try await engine.importRepo(
+                        source, into: user, options: ImportOptions(), by: Agent(did: user, credential: credential), progress: { _, _ in })
+                }
+            }
+            return .json(["imported": .integer(Int64(receipt.imported))])
+        },
+        XRPCMethod(id: try NSID("zone.stratos.enrollment.status"), kind: .query, access: .open) { call in
+            guard let did = call.did("did") else { throw XRPCError.invalidRequest("did parameter required") }
+            guard let enrollment = try await engine.enrollment(of: did) else {
+                return .json(["did": .string(did.description), "enrolled": false, "active": false])
+            }
+            return .json(.map(status(enrollment, engine.membership(of: enrollment, to: call.caller)?.content)))
+        },
+    ]
+}
+
+/// - Parameter membership: what stands beside the open part, for those who may know it.
+private func status(_ enrollment: EnrollmentSummary, _ membership: Membership?) -> ValueMap {
+    var status: ValueMap = [
+        "did": .string(enrollment.did.description), "enrolled": true, "active": true,
+        "enrolledAt": .string(enrollment.membership.enrolledAt.description), "signingKey": .string(enrollment.signingKey.didKey),
+    ]
+    if let recordKey = enrollment.membership.recordKey { status["enrollmentRkey"] = .string(recordKey.description) }
+    if let membership {
+        status["boundaries"] = .array(membership.boundaries.map { ["value": .string($0)] })
+        status["attestation"] = [
+            "sig": .bytes(membership.attestation.signature), "signingKey": .string(membership.attestation.signingKey.didKey),
+        ]
+    }
+    return status
+}
+
+extension Response {
+    /// A repo as a CAR, streamed.
+    fileprivate static func car(_ export: Readable<RepoExport>, from engine: Engine) -> Response {
+        let chunks = export.content.chunks(from: engine)
+        return Response(
+            status: .ok, headers: [.contentType: "application/vnd.ipld.car", .repoRev: export.content.rev.description],
+            body: ResponseBody { writer in
+                for try await chunk in chunks { try await writer.write(ByteBuffer(bytes: chunk)) }
+                try await writer.finish(nil)
+            })
+    }
+
+    fileprivate static func car(_ bytes: [UInt8]) -> Response {
+        Response(
+            status: .ok, headers: [.contentType: "application/vnd.ipld.car", .contentLength: String(bytes.count)],
+            body: .init(byteBuffer: ByteBuffer(bytes: bytes)))
+    }
+}

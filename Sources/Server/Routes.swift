@@ -1,0 +1,109 @@
+package import Engine
+package import Hummingbird
+package import Logging
+import ATProto
+import Commands
+package import EventLog
+import HTTPTypes
+import NIOCore
+
+/// What the server says of the service, and how it lets callers in.
+package struct ServerConfiguration: Sendable {
+    package let serviceDID: String
+    package let publicURL: String
+    package let serviceFragment: String
+    /// The service's public key, as a multibase.
+    package let publicKeyMultibase: String
+    package let version: String
+    /// What the callers of this server have proven themselves by.
+    package let credential: Agent.Credential
+    package let writeRate: WriteRate
+    package let imports: ImportStaging
+
+    package init(
+        serviceDID: String, publicURL: String, serviceFragment: String, publicKeyMultibase: String, version: String,
+        credential: Agent.Credential, writeRate: WriteRate, imports: ImportStaging
+    ) {
+        self.serviceDID = serviceDID
+        self.publicURL = publicURL
+        self.serviceFragment = serviceFragment
+        self.publicKeyMultibase = publicKeyMultibase
+        self.version = version
+        self.credential = credential
+        self.writeRate = writeRate
+        self.imports = imports
+    }
+}
+
+/// Every route of the service.
+package func routes(
+    engine: Engine, configuration: ServerConfiguration, authenticate: @escaping Authenticate, logger: Logger
+) throws -> Router<BasicRequestContext> {
+    let router = Router(context: BasicRequestContext.self)
+    router.add(middleware: EdgeMiddleware(logger: logger))
+    let writer = RecordWriter(engine: engine, credential: configuration.credential, limiter: WriteRateLimiter(configuration.writeRate))
+    let methods =
+        try recordMethods(engine, writer: writer)
+        + repoMethods(engine, imports: configuration.imports, credential: configuration.credential)
+    let dispatcher = XRPCDispatcher(methods, lexicons: engine.lexicons, authenticate: authenticate)
+    for verb in [HTTPRequest.Method.get, .post, .head, .put, .patch, .delete] {
+        router.on("/xrpc/:nsid", method: verb) { request, context in
+            guard engine.gate.isOpen else {
+                throw XRPCError(
+                    .serviceUnavailable, "ServiceUnavailable", "The service is rebuilding; try again shortly", headers: [.retryAfter: "5"])
+            }
+            return try await dispatcher.dispatch(request, id: context.parameters.get("nsid") ?? "")
+        }
+    }
+    router.on("/**", method: .options) { _, _ in Response(status: .noContent) }
+    addPlainRoutes(to: router, engine: engine, configuration: configuration)
+    return router
+}
+
+private func addPlainRoutes(to router: Router<BasicRequestContext>, engine: Engine, configuration: ServerConfiguration) {
+    router.get("/") { _, _ in
+        Response.text(
+            "This is Stratos, a private permissioned data service for AT Protocol.\nIts methods are under /xrpc/. Protocol: https://atproto.com\n"
+        )
+    }
+    router.get("/robots.txt") { _, _ in Response.text("# nothing here is for crawlers\nUser-agent: *\nDisallow: /\n") }
+    router.get("/health") { _, _ in await health(engine, configuration, isReady: true) }
+    router.get("/ready") { _, _ in await health(engine, configuration, isReady: engine.gate.isOpen) }
+    router.get("/.well-known/did.json") { _, _ in Response.json(didDocument(configuration)) }
+}
+
+/// Asks the log for what only a working one can say.
+private func health(_ engine: Engine, _ configuration: ServerConfiguration, isReady: Bool) async -> Response {
+    let isSound: Bool
+    do {
+        _ = try await engine.log.statistics()
+        isSound = true
+    } catch {
+        engine.logger.error("the log does not answer", metadata: ["error": "\(error)"])
+        isSound = false
+    }
+    let body: Value = [
+        "status": .string(isSound && isReady ? "ok" : "error"), "components": ["db": .string(isSound ? "ok" : "error")],
+        "version": .string(configuration.version),
+    ]
+    return Response.json(body, status: isSound && isReady ? .ok : .serviceUnavailable)
+}
+
+/// Both ids of the key and of the service: those that the wire's writers use, and those that its readers look for.
+private func didDocument(_ configuration: ServerConfiguration) -> Value {
+    let did = configuration.serviceDID
+    let fragments = configuration.serviceFragment == "atproto" ? ["atproto"] : [configuration.serviceFragment, "atproto"]
+    let methods = fragments.map { fragment -> Value in
+        [
+            "id": .string("\(did)#\(fragment)"), "type": "Multikey", "controller": .string(did),
+            "publicKeyMultibase": .string(configuration.publicKeyMultibase),
+        ]
+    }
+    let services = ["stratos", configuration.serviceFragment].map { fragment -> Value in
+        ["id": .string("#\(fragment)"), "type": "StratosService", "serviceEndpoint": .string(configuration.publicURL)]
+    }
+    return [
+        "@context": ["https://www.w3.org/ns/did/v1", "https://w3id.org/security/multikey/v1"], "id": .string(did),
+        "verificationMethod": .array(methods), "service": .array(services),
+    ]
+}
