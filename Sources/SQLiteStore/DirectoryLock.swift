@@ -1,9 +1,11 @@
 internal import Glibc
+internal import Synchronization
 
 /// The lock of a data directory: one process at a time, until it ends in whatever way.
 package final class DirectoryLock: Sendable {
     package static let fileName = "lock"
-    private let descriptor: Int32
+    /// Nil once released.
+    private let descriptor: Mutex<Int32?>
 
     /// Locks `directory/lock`, made where it is missing, and writes the process's number into it for the message of the next one.
     package init(directory: String) throws(LogStoreError) {
@@ -17,13 +19,21 @@ package final class DirectoryLock: Sendable {
             if code == EWOULDBLOCK { throw .locked(directory: directory, process: holder) }
             throw .input("lock", path, code)
         }
-        self.descriptor = descriptor
+        self.descriptor = Mutex(descriptor)
         // best effort: the number is for people; the lock holds without it, on a full disk too.
         let text = Array("\(getpid())\n".utf8)
         if ftruncate(descriptor, 0) == 0 { _ = pwrite(descriptor, text, text.count, 0) }
     }
 
-    deinit { Glibc.close(descriptor) }
+    deinit { release() }
+
+    /// Lets the next one in.
+    package func release() {
+        descriptor.withLock { descriptor in
+            if let open = descriptor { Glibc.close(open) }
+            descriptor = nil
+        }
+    }
 
     private static func holder(_ descriptor: Int32) -> Int32? {
         var bytes = [UInt8](repeating: 0, count: 16)

@@ -82,6 +82,7 @@ package final class LogStore: EventStore {
         readers.close()
         queue.close()
         writer.join()
+        lock.release()
     }
 
     static func name(ofFileAt path: String) -> String {
