@@ -70,7 +70,7 @@ import Testing
         try connection.run("INSERT INTO t VALUES (1)")
         let repeated = #expect(throws: SQLiteError.self) { try connection.run("INSERT INTO t VALUES (1)") }
         #expect(repeated?.isConstraint == true && repeated?.operation == "step" && repeated?.path == directory.file("a.sqlite"))
-        let prepare = #expect(throws: SQLiteError.self) { try connection.statement("SELECT nothing FROM nowhere") }
+        let prepare = #expect(throws: SQLiteError.self) { try connection.statement("SELECT k FROM nowhere") }
         #expect(prepare?.message == "no such table: nowhere")
         try directory.write([UInt8](repeating: 65, count: 8192), to: "b.sqlite")
         let other = #expect(throws: SQLiteError.self) { try SQLiteConnection(path: directory.file("b.sqlite"), options: .durable) }
