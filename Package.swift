@@ -107,7 +107,7 @@ let package = Package(
             dependencies: ["EventLog", "ATProto", "Keys", crypto],
             path: "Tests/Simulation",
             swiftSettings: settings),
-        tests("FormatTests", ["ATProto", "Keys", crypto]),
+        tests("FormatTests", ["ATProto", "Keys", "CP256", crypto]),
         tests(
             "EngineTests",
             [logging, crypto, "Engine", "Authorization", "Projections", "Commands", "SQLiteStore", "EventLog", "ATProto", "Keys"]),

@@ -1,3 +1,4 @@
+import CP256
 import Foundation
 import Keys
 import Simulation
@@ -45,6 +46,17 @@ struct KeysSecretTests {
     func generation(curve: Curve) throws {
         let keys = (0..<1000).map { _ in PrivateKey.generate(curve) }
         #expect(Set(keys.map(\.publicKey)).count == 1000)
+    }
+
+    @Test("when the locked memory is full, keys are still made, and old and new ones sign", arguments: Curve.allCases)
+    func fullMemory(curve: Curve) throws {
+        let before = PrivateKey.generate(curve)
+        // Together as much as there is but for the reserve; what finds no room comes from ordinary memory.
+        let sizes = [512, 256, 128, 64, 32, 16, 8, 4, 2, 1].map { $0 << 10 }
+        let taken = sizes.map { ($0, cp256_secret_allocate($0)) }
+        defer { for (size, memory) in taken { cp256_secret_free(memory, size) } }
+        let after = PrivateKey.generate(curve)
+        for key in [before, after] { #expect(key.publicKey.verifies(try key.sign([1]), of: [1])) }
     }
 
     private static func texts<Subject>(of subject: Subject) -> [String] {
