@@ -134,7 +134,9 @@ final class LogWriter {
         let actor = if let known { known.actor } else { try insertActor(append.actor, into: &draft) }
         for (signed, position) in zip(append.events, positions) { try insert(signed, at: position, of: actor) }
         let rows = if let staged = ready.stagedRows { staged } else { try insertBlocks(append.blocks, of: actor, into: &draft) }
-        if let request = append.request { try insert(request) }
+        if let request = append.request {
+            try insert(request, at: positions[Int(request.sequence - append.events[0].event.sequence)])
+        }
         for range in ready.stagedRanges { try connection.run("DELETE FROM staged WHERE first = ?", .integer(range.lowerBound)) }
 
         let lastEvent = append.events[append.events.count - 1]
@@ -186,12 +188,12 @@ final class LogWriter {
         try body.run(binding: 2, uncopied: SealedRow(plain: signed.bodyBytes).stored)
     }
 
-    private func insert(_ request: RequestRow) throws(SQLiteError) {
+    private func insert(_ request: RequestRow, at position: UInt64) throws(SQLiteError) {
         // A scope that is there already is of a request too old to count: who decides holds the clock.
         try connection.run(
-            "INSERT OR REPLACE INTO requests(scope, input, sequence, time, checksum) VALUES (?, ?, ?, ?, ?)", .blob(request.scope),
-            .blob(request.input), .integer(Int64(bitPattern: request.sequence)), .integer(request.time.milliseconds),
-            .integer(LogSchema.requestChecksum(request)))
+            "INSERT OR REPLACE INTO requests(scope, input, sequence, time, position, checksum) VALUES (?, ?, ?, ?, ?, ?)",
+            .blob(request.scope), .blob(request.input), .integer(Int64(bitPattern: request.sequence)), .integer(request.time.milliseconds),
+            .integer(Int64(bitPattern: position)), .integer(LogSchema.requestChecksum(request, position: position)))
     }
 
     private func publish(_ draft: GroupDraft, _ last: MarkFile.Mark) {
@@ -243,6 +245,9 @@ final class LogWriter {
                     "DELETE FROM requests WHERE id IN (SELECT id FROM requests ORDER BY id LIMIT 500) AND time < ?",
                     .integer(time.milliseconds))
                 removed = connection.changes
+                guard removed > 0 else { return }
+                try connection.run(
+                    "UPDATE meta SET value = max(value, ?) WHERE name = 'requestsKeptFrom'", .integer(time.milliseconds))
             }
             return .success(removed)
         } catch {
