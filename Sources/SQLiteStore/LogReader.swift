@@ -18,7 +18,7 @@ package final class LogReader {
     // MARK: Actors and heads
 
     /// The actor's number in this file; nil where the log has nothing of it.
-    func actorRow(_ did: DID) throws(EventLogError) -> Int64? {
+    package func actorRow(_ did: DID) throws(EventLogError) -> Int64? {
         let row = try sql { connection throws(SQLiteError) in
             try connection.single("SELECT id, checksum FROM actors WHERE did = ?", .text(did.description)) {
                 ($0.integer(0), $0.integer(1))
@@ -31,7 +31,7 @@ package final class LogReader {
         return id
     }
 
-    func head(of did: DID, row: Int64) throws(EventLogError) -> Head {
+    package func head(of did: DID, row: Int64) throws(EventLogError) -> Head {
         let last = try sql { connection throws(SQLiteError) in
             try connection.single(
                 "SELECT \(LogRow.columns) FROM \(LogRow.tables) WHERE e.actor = ? ORDER BY e.sequence DESC LIMIT 1", .integer(row)
@@ -42,7 +42,7 @@ package final class LogReader {
         return Head(sequence: event.sequence, event: CID(hashing: last.event), time: event.time)
     }
 
-    func actors(after: DID?, limit: Int) throws(EventLogError) -> [DID] {
+    package func actors(after: DID?, limit: Int) throws(EventLogError) -> [DID] {
         let rows = try sql { connection throws(SQLiteError) in
             try connection.all(
                 "SELECT did, id, checksum FROM actors WHERE did > ? ORDER BY did LIMIT ?", .text(after?.description ?? ""),
@@ -60,7 +60,7 @@ package final class LogReader {
     // MARK: Events
 
     /// - Parameter known: a number that the log reaches for certain; a read that ends before it has lost events.
-    func events(of did: DID, after sequence: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
+    package func events(of did: DID, after sequence: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
         guard let actor = try actorRow(did) else {
             guard known == 0 else { throw .brokenChain(actor: did, at: known) }
             return []
@@ -80,7 +80,7 @@ package final class LogReader {
     }
 
     /// - Parameter known: a raw cursor that the log reaches for certain.
-    func events(afterPosition position: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
+    package func events(afterPosition position: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
         let (rows, isWhole) = try walk(
             "SELECT \(LogRow.columns) FROM \(LogRow.tables) WHERE e.position > ? ORDER BY e.position LIMIT ?",
             [.integer(Int64(clamping: position)), .integer(Int64(limit))], limit: limit)
@@ -182,7 +182,7 @@ package final class LogReader {
         }
     }
 
-    func request(_ scope: [UInt8]) throws(EventLogError) -> RequestRow? {
+    package func request(_ scope: [UInt8]) throws(EventLogError) -> RequestRow? {
         let found = try sql { connection throws(SQLiteError) in
             try connection.single("SELECT \(StoredRequest.columns) FROM requests WHERE scope = ?", .blob(scope)) { StoredRequest($0) }
         }
