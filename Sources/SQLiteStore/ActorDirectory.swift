@@ -19,12 +19,19 @@ package struct ActorDirectory: Sendable {
     func database(of actor: DID) -> String { folder(of: actor) + "/stratos.sqlite" }
     func key(of actor: DID) -> String { folder(of: actor) + "/signing_key" }
 
+    /// Durable on return, since it is to hold the actor's key.
     func createFolder(of actor: DID) throws(ActorStoreError) {
         var path = ""
         for part in folder(of: actor).split(separator: "/", omittingEmptySubsequences: false) {
             path += path.isEmpty && part.isEmpty ? "/" : (path.isEmpty || path == "/" ? String(part) : "/" + part)
-            guard !path.isEmpty, path != "/", mkdir(path, 0o700) != 0, errno != EEXIST else { continue }
-            throw .directory(path: path, code: errno)
+            guard !path.isEmpty, path != "/" else { continue }
+            guard mkdir(path, 0o700) == 0 else {
+                guard errno == EEXIST else { throw .directory(path: path, code: errno) }
+                continue
+            }
+            do throws(DirectorySyncError) { try DirectorySync.syncParent(of: path) } catch {
+                throw .directory(path: error.path, code: error.code)
+            }
         }
     }
 

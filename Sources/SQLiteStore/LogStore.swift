@@ -57,7 +57,7 @@ package final class LogStore: EventStore {
     package init(
         directory: String, options: LogStoreOptions = LogStoreOptions(), onFatal: @escaping @Sendable (EventLogError) -> Void
     ) throws(LogStoreError) {
-        if mkdir(directory, 0o700) != 0, errno != EEXIST { throw .noDirectory(path: directory, code: errno) }
+        try LogStore.make(directory)
         let lock = try DirectoryLock(directory: directory)
         let opened = try LogOpening(directory: directory, options: options).open()
         let state = LogState(
@@ -76,6 +76,11 @@ package final class LogStore: EventStore {
 
     deinit { close() }
 
+    /// Appends that wait for the writer.
+    package var waitingCount: Int { queue.count }
+
+    var isClosing: Bool { isClosed.load(ordering: .acquiring) }
+
     /// Writes what waits, makes the log one file again, and lets go of the directory. Blocks until that is done.
     package func close() {
         guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
@@ -83,6 +88,17 @@ package final class LogStore: EventStore {
         queue.close()
         writer.join()
         lock.release()
+    }
+
+    /// Makes the directory where it is missing, and makes it durable: a loss of power must not take it away with all that is synced in it.
+    private static func make(_ directory: String) throws(LogStoreError) {
+        guard mkdir(directory, 0o700) == 0 else {
+            guard errno == EEXIST else { throw .noDirectory(path: directory, code: errno) }
+            return
+        }
+        do throws(DirectorySyncError) { try DirectorySync.syncParent(of: directory) } catch {
+            throw .noDirectory(path: error.path, code: error.code)
+        }
     }
 
     static func name(ofFileAt path: String) -> String {
