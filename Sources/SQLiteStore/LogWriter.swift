@@ -97,12 +97,24 @@ final class LogWriter {
         if let last = draft.last {
             next = draft.next
             staging.committed(draft)
-            do { try mark.write(last) } catch {
-                return settle(group, .failure(fail(EventLogError(error))))
+            do throws(SQLiteError) { try mark.write(last) } catch {
+                guard error.isNoSpace else { return settle(group, .failure(fail(EventLogError(error)))) }
+                return leaveUnmarked(group, draft, last, error)
             }
             publish(draft, last)
         }
         for (ready, outcome) in zip(group, draft.outcomes) { settle([ready], outcome) }
+    }
+
+    /// The group is in the log, and the disk has no room for its mark: file systems that never write in place need some. Nobody
+    /// is told that it is there (I6), nor that it is not; the next group's mark covers it.
+    private func leaveUnmarked(_ group: [ReadyAppend], _ draft: GroupDraft, _ last: MarkFile.Mark, _ error: SQLiteError) {
+        publish(draft, last)
+        state.with { $0.activity.refusals += 1 }
+        let unknown = EventLogError.storage(operation: "\(MarkFile.fileName): \(error.operation)", code: error.code)
+        for (ready, outcome) in zip(group, draft.outcomes) {
+            if case .failure = outcome { settle([ready], outcome) } else { ready.pending.answer.resume(returning: .failure(unknown)) }
+        }
     }
 
     /// Answers; what was staged for a refused append is nobody's from here on.
@@ -120,6 +132,12 @@ final class LogWriter {
         do throws(EventLogError) {
             known = if let entry = draft.heads[append.actor] { entry } else { try entry(of: append.actor) }
         } catch {
+            // A read that the disk refused, or that had to make room and found none, has ended the transaction: what the others write
+            // would be committed row by row.
+            guard connection.isInTransaction else {
+                let code: Int32 = error == .noSpace ? 13 : 10  // SQLITE_FULL, SQLITE_IOERR
+                throw SQLiteError(operation: "read", code: code, message: error.description, path: connection.path)
+            }
             return .failure(error)
         }
         let head = known?.head ?? .empty
