@@ -27,10 +27,13 @@ package final class DirectoryLock: Sendable {
 
     deinit { release() }
 
-    /// Lets the next one in.
+    /// Lets the next one in, also while a process that is just being started still has a copy of the descriptor.
     package func release() {
         descriptor.withLock { descriptor in
-            if let open = descriptor { Glibc.close(open) }
+            if let open = descriptor {
+                _ = flock(open, LOCK_UN)  // best effort: closing does it too, a moment later
+                Glibc.close(open)
+            }
             descriptor = nil
         }
     }
