@@ -99,12 +99,14 @@ let package = Package(
             swiftSettings: settings),
         .executableTarget(
             name: "Proofs",
-            dependencies: ["EventLog", "ATProto", "Keys", "Simulation", argumentParser],
+            dependencies: ["SQLiteStore", "EventLog", "ATProto", "Keys", "Simulation", argumentParser],
             path: "tools/proofs",
             swiftSettings: settings),
         .target(
+            name: "CFaultyVFS", dependencies: ["CSQLite"], path: "Tests/CFaultyVFS", cSettings: [.treatAllWarnings(as: .error)]),
+        .target(
             name: "Simulation",
-            dependencies: ["EventLog", "ATProto", "Keys", crypto],
+            dependencies: ["CFaultyVFS", "SQLiteStore", "EventLog", "ATProto", "Keys", crypto],
             path: "Tests/Simulation",
             swiftSettings: settings),
         tests("FormatTests", ["ATProto", "Keys", "CP256", crypto]),
