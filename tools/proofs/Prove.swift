@@ -23,6 +23,8 @@ struct Prove: AsyncParsableCommand {
     var dataDir = ".build-proofs"
 
     func run() async throws {
+        // The other half of the crash proof: a process that is started to be killed.
+        if name == CrashWriters.name { return try await CrashWriters.run(directory: dataDir, seed: seed ?? 1) }
         guard let proof = Catalogue.proofs.first(where: { $0.name == name }) else {
             throw ValidationError("no proof is called \(name); there are: \(Catalogue.proofs.map(\.name).joined(separator: ", "))")
         }
