@@ -43,8 +43,10 @@ package struct ActorFold {
         self.usage = usage
     }
 
-    /// The actor's tree after the folded events; `changes` then hold the nodes that came and went.
+    /// The actor's tree after the folded events; `changes` then hold the nodes that came and went. Where there is no repo there are no
+    /// nodes either, not even the empty tree's: that comes with the first commit, however many events are folded at once.
     package mutating func finish() -> (changes: ActorChanges, tree: MST) {
+        guard changes.state.repo != nil else { return (changes, MST()) }
         let nodes = tree.takeChanges()
         for (cid, bytes) in nodes.added { changes.nodesAdded[cid] = bytes }
         changes.nodesRemoved.formUnion(nodes.removed)
