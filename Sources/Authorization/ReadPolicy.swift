@@ -1,5 +1,6 @@
 package import ATProto
 package import EventLog
+package import Projections
 
 /// What the read policy needs to know of a record: nothing of its content.
 package struct RecordScope: Hashable, Sendable {
@@ -32,6 +33,16 @@ package enum ReadPolicy {
         case .user: scope.boundaries.contains(where: viewer.boundaries.contains)
         case .appView: !scope.boundaries.isEmpty
         case .anonymous, .administrator: false
+        }
+    }
+
+    /// I12: the same rule over all records of an owner, for whoever looks them up: what is not selected is not even read.
+    package static func selection(of owner: DID, for viewer: Viewer) -> RecordSelection {
+        switch viewer.caller {
+        case .user(let did) where did == owner: .all
+        case .user: .sharing(viewer.boundaries)
+        case .appView: .bounded
+        case .anonymous, .administrator: .sharing(.empty)
         }
     }
 

@@ -32,6 +32,15 @@ package struct ActorChanges: Sendable {
     }
 }
 
+/// Which of an actor's records a listing is to hold, so that what it costs depends on these alone.
+package enum RecordSelection: Hashable, Sendable {
+    case all
+    /// Those that name a boundary.
+    case bounded
+    /// Those that name one of these.
+    case sharing(BoundarySet)
+}
+
 /// One actor's projections: the rows as they stand, on the one thread that has them open.
 package protocol ActorRows: AnyObject {
     /// What the owner of the thread keeps in memory beside the rows, and loses with them.
@@ -40,8 +49,9 @@ package protocol ActorRows: AnyObject {
     /// Nil before the first event was applied.
     func state() throws -> ActorState?
     func record(_ path: RecordPath) throws -> RecordRow?
-    /// The rows of a collection in order of their keys, from the one behind `after` on.
-    func records(_ collection: NSID, after: RecordKey?, reversed: Bool, limit: Int) throws -> [RecordRow]
+    /// The selected rows of a collection in order of their keys, from the one behind `after` on. Rows that are not selected cost
+    /// nothing: neither their number nor their existence shows in the time that this takes (I12).
+    func records(_ collection: NSID, _ selection: RecordSelection, in range: KeyRange) throws -> [RecordRow]
     func collections() throws -> [NSID: Usage]
     /// The block of an MST node.
     func node(_ cid: CID) throws -> [UInt8]?
@@ -53,12 +63,29 @@ package protocol ActorRows: AnyObject {
     func forEachRow(_ visit: (_ projection: String, _ key: String, _ row: Value) throws -> Void) throws
 }
 
+/// A page of keys.
+package struct KeyRange: Hashable, Sendable {
+    /// Exclusive.
+    package let after: RecordKey?
+    /// Highest key first.
+    package let reversed: Bool
+    package let limit: Int
+
+    package init(after: RecordKey?, reversed: Bool, limit: Int) {
+        self.after = after
+        self.reversed = reversed
+        self.limit = limit
+    }
+}
+
 /// Where the actors' projections are kept. Every call runs on a thread that alone has that actor's rows open.
 package protocol ReadModel: Sendable {
     func withActor<Result: Sendable>(
         _ actor: DID, _ body: @escaping @Sendable (any ActorRows) throws -> Result
     ) async throws -> Result
-    /// Forgets the rows of one actor, or of all; the log brings them back. Keys are not touched.
-    /// - Returns: how many actors' rows were removed.
-    func drop(_ actor: DID?) async throws -> Int
+    /// The actors that may have rows here, in no order.
+    func actors() async throws -> [DID]
+    /// Forgets the rows of an actor; the log brings them back. Keys are not touched.
+    /// - Returns: whether there were any.
+    func drop(_ actor: DID) async throws -> Bool
 }

@@ -18,12 +18,20 @@ package final class MemoryActorRows: ActorRows {
     package func node(_ cid: CID) -> [UInt8]? { nodes[cid] }
     package func everyRecordHasBoundary() -> Bool { rows.values.allSatisfy { !$0.boundaries.isEmpty } }
 
-    package func records(_ collection: NSID, after: RecordKey?, reversed: Bool, limit: Int) -> [RecordRow] {
-        let ordered = rows.values.filter { $0.path.collection == collection }
-            .sorted { ($0.path.recordKey.description < $1.path.recordKey.description) != reversed }
-        guard let after = after?.description else { return Array(ordered.prefix(limit)) }
+    package func records(_ collection: NSID, _ selection: RecordSelection, in range: KeyRange) -> [RecordRow] {
+        let selected = rows.values.filter { row in
+            guard row.path.collection == collection else { return false }
+            return switch selection {
+            case .all: true
+            case .bounded: !row.boundaries.isEmpty
+            case .sharing(let boundaries): row.boundaries.contains(where: boundaries.contains)
+            }
+        }
+        let ordered = selected.sorted { ($0.path.recordKey.description < $1.path.recordKey.description) != range.reversed }
+        guard let after = range.after?.description else { return Array(ordered.prefix(range.limit)) }
         return Array(
-            ordered.filter { reversed ? $0.path.recordKey.description < after : $0.path.recordKey.description > after }.prefix(limit))
+            ordered.filter { range.reversed ? $0.path.recordKey.description < after : $0.path.recordKey.description > after }
+                .prefix(range.limit))
     }
 
     // I9: from where the rows stand, or not at all.

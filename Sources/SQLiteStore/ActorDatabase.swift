@@ -4,23 +4,24 @@ import EventLog
 import Projections
 
 /// One actor's projections in one SQLite file (WAL, NORMAL): disposable, rebuilt from the log wherever they are missing, older,
-/// or of another version. Confined to the thread that opened it.
+/// or of another version. Confined to the thread that opened it. Listings and their index: `ActorDatabase+Listing.swift`.
 final class ActorDatabase: ActorRows {
     /// Raised when the tables change; a file with another number is made anew.
-    private static let schemaVersion: Int64 = 1
+    private static let schemaVersion: Int64 = 2
     private static let schema = """
         CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, version INTEGER NOT NULL, row BLOB NOT NULL);
         CREATE TABLE record (
             collection TEXT NOT NULL, rkey TEXT NOT NULL, cid BLOB NOT NULL, boundaries TEXT NOT NULL, sequence INTEGER NOT NULL,
             rev TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (collection, rkey)) WITHOUT ROWID;
         CREATE INDEX record_unbounded ON record (collection) WHERE boundaries = '';
+        \(ActorDatabase.listingSchema)
         CREATE TABLE node (cid BLOB PRIMARY KEY, bytes BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE usage (collection TEXT PRIMARY KEY, records INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
         """
 
     var memory: AnyObject?
-    private let actor: DID
-    private let connection: SQLiteConnection
+    let actor: DID
+    let connection: SQLiteConnection
 
     init(path: String, actor: DID) throws {
         self.actor = actor
@@ -36,7 +37,10 @@ final class ActorDatabase: ActorRows {
 
     private func makeAnew() throws(SQLiteError) {
         try connection.transaction { () throws(SQLiteError) in
-            for table in ["state", "record", "node", "usage"] { try connection.execute("DROP TABLE IF EXISTS \(table)") }
+            // Whatever another version has left, its own tables too.
+            for table in try connection.all("SELECT name FROM sqlite_schema WHERE type = 'table'", read: { $0.text(0) }) {
+                try connection.execute("DROP TABLE \"\(table)\"")
+            }
             try connection.execute(Self.schema)
             try connection.execute("PRAGMA user_version = \(Self.schemaVersion)")
         }
@@ -44,7 +48,9 @@ final class ActorDatabase: ActorRows {
 
     func state() throws -> ActorState? {
         guard let bytes = try connection.single("SELECT row FROM state", read: { $0.blob(0) }) else { return nil }
-        guard let state = ActorState(row: try DAGCBOR.decode(bytes)) else { throw ActorStoreError.unreadable(actor: actor, row: "state") }
+        guard let row = try? DAGCBOR.decode(bytes), let state = ActorState(row: row) else {
+            throw ActorStoreError.unreadable(actor: actor, row: "state")
+        }
         return state
     }
 
@@ -56,30 +62,15 @@ final class ActorDatabase: ActorRows {
         return try found?.get()
     }
 
-    func records(_ collection: NSID, after: RecordKey?, reversed: Bool, limit: Int) throws -> [RecordRow] {
-        let columns = "SELECT rkey, cid, boundaries, sequence, rev, size FROM record WHERE collection = ?1"
-        let sql =
-            switch (after, reversed) {
-            case (nil, false): "\(columns) ORDER BY rkey LIMIT ?2"
-            case (nil, true): "\(columns) ORDER BY rkey DESC LIMIT ?2"
-            case (_, false): "\(columns) AND rkey > ?3 ORDER BY rkey LIMIT ?2"
-            case (_, true): "\(columns) AND rkey < ?3 ORDER BY rkey DESC LIMIT ?2"
-            }
-        var values: [SQLiteValue] = [.text(collection.description), .integer(Int64(limit))]
-        if let after { values.append(.text(after.description)) }
-        let statement = try connection.statement(sql)
-        for (index, value) in values.enumerated() { try statement.bind(Int32(index + 1), value) }
-        defer { statement.reset() }
-        var rows: [RecordRow] = []
-        while try statement.step() { rows.append(try recordRow(statement, collection: collection)) }
-        return rows
-    }
-
-    private func recordRow(_ row: SQLiteStatement, collection: NSID) throws -> RecordRow {
-        RecordRow(
-            path: RecordPath(collection: collection, recordKey: try RecordKey(row.text(0))), cid: try CID(bytes: row.blob(1)),
-            boundaries: try BoundarySet(row.text(2).split(separator: " ").map(String.init)), sequence: row.unsigned(3),
-            rev: try TID(row.text(4)), size: Int(row.integer(5)))
+    func recordRow(_ row: SQLiteStatement, collection: NSID) throws -> RecordRow {
+        do {
+            return RecordRow(
+                path: RecordPath(collection: collection, recordKey: try RecordKey(row.text(0))), cid: try CID(bytes: row.blob(1)),
+                boundaries: try BoundarySet(row.text(2).split(separator: " ").map(String.init)), sequence: row.unsigned(3),
+                rev: try TID(row.text(4)), size: Int(row.integer(5)))
+        } catch {
+            throw ActorStoreError.unreadable(actor: actor, row: "record \(collection)/\(row.text(0)): \(error)")
+        }
     }
 
     func collections() throws -> [NSID: Usage] {
@@ -105,7 +96,7 @@ final class ActorDatabase: ActorRows {
             throw ActorStoreError.outOfStep(actor: actor, at: standing, expected: changes.from)
         }
         if changes.clears {
-            for table in ["record", "node", "usage"] { try connection.run("DELETE FROM \(table)") }
+            for table in ["record", "audience", "boundary", "node", "usage"] { try connection.run("DELETE FROM \(table)") }
         }
         for (path, row) in changes.records { try put(row, at: path) }
         for (cid, bytes) in changes.nodesAdded {
@@ -121,6 +112,7 @@ final class ActorDatabase: ActorRows {
     }
 
     private func put(_ row: RecordRow?, at path: RecordPath) throws(SQLiteError) {
+        try list(path, for: row?.boundaries)
         guard let row else {
             return try connection.run(
                 "DELETE FROM record WHERE collection = ? AND rkey = ?", .text(path.collection.description),

@@ -1,35 +1,43 @@
 package import ATProto
 package import Projections
 import Glibc
+import Synchronization
 
 /// Every actor's projections. An actor's file is open on one thread, always the same one, so nothing about it needs a lock; each
 /// thread keeps the files it used last open, at most `openMax`, and closes the one that rested longest.
+///
+/// A file that SQLite calls damaged, or that holds what no version of this program wrote, is made anew: nothing is lost with it.
 package final class ActorDatabases: ReadModel, Sendable {
     private let directory: ActorDirectory
     private let threads: [ActorThread]
+    private let isClosed = Atomic<Bool>(false)
 
-    package init(directory: ActorDirectory, threads: Int = 4, openMax: Int = 512) {
+    /// - Parameter onDamage: told of each damaged file, on the thread that found it: the disk may need a human.
+    package init(
+        directory: ActorDirectory, threads: Int = 4, openMax: Int = 512,
+        onDamage: @escaping @Sendable (DID, any Error) -> Void = { _, _ in }
+    ) {
         self.directory = directory
-        self.threads = (0..<threads).map { _ in ActorThread(openMax: max(1, openMax / threads), directory: directory) }
+        self.threads = (0..<threads).map { _ in
+            ActorThread(directory: directory, openMax: max(1, openMax / threads), onDamage: onDamage)
+        }
     }
 
     /// Ends the threads once what they were given is done, and closes every file.
     package func close() {
+        guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
         for thread in threads { thread.close() }
     }
 
     package func withActor<Result: Sendable>(
         _ actor: DID, _ body: @escaping @Sendable (any ActorRows) throws -> Result
     ) async throws -> Result {
-        try await thread(of: actor).run { open in try body(open.database(of: actor)) }
+        try await thread(of: actor).run { open in try open.run(actor, body) }
     }
 
-    package func drop(_ actor: DID?) async throws -> Int {
-        if let actor { return try await thread(of: actor).run { open in try open.drop(actor) } ? 1 : 0 }
-        var dropped = 0
-        for actor in try directory.actors() where try await drop(actor) == 1 { dropped += 1 }
-        return dropped
-    }
+    package func actors() async throws -> [DID] { try directory.actors() }
+
+    package func drop(_ actor: DID) async throws -> Bool { try await thread(of: actor).run { open in try open.drop(actor) } }
 
     private func thread(of actor: DID) -> ActorThread {
         // Not `hashValue`: an actor keeps its thread, whatever the process was seeded with.
@@ -47,15 +55,34 @@ final class OpenActors {
 
     private let directory: ActorDirectory
     private let openMax: Int
+    private let onDamage: @Sendable (DID, any Error) -> Void
     private var open: [DID: Entry] = [:]
     private var uses: UInt64 = 0
 
-    init(directory: ActorDirectory, openMax: Int) {
+    init(directory: ActorDirectory, openMax: Int, onDamage: @escaping @Sendable (DID, any Error) -> Void) {
         self.directory = directory
         self.openMax = openMax
+        self.onDamage = onDamage
     }
 
-    func database(of actor: DID) throws -> ActorDatabase {
+    /// Runs `body` upon an actor's rows; a second time, upon no rows at all, where it found them damaged.
+    func run<Result>(_ actor: DID, _ body: (any ActorRows) throws -> Result) throws -> Result {
+        do {
+            return try body(database(of: actor))
+        } catch let error where Self.isDamage(error) {
+            onDamage(actor, error)
+            _ = try drop(actor)
+            return try body(database(of: actor))
+        }
+    }
+
+    private static func isDamage(_ error: any Error) -> Bool {
+        if let error = error as? SQLiteError { return error.isCorruption }
+        if case .unreadable? = error as? ActorStoreError { return true }
+        return false
+    }
+
+    private func database(of actor: DID) throws -> ActorDatabase {
         uses += 1
         if let entry = open[actor] {
             open[actor]!.lastUse = uses

@@ -62,10 +62,23 @@ package struct ActorDirectory: Sendable {
         return try KeyFile.read(path: key(of: actor), curve: .p256)
     }
 
-    /// Keeps a new actor's key, durable on return. An existing key is never overwritten.
+    /// Keeps an actor's new key in the place of an older one, durable on return.
     package func keep(_ key: PrivateKey, of actor: DID) throws {
         try createFolder(of: actor)
-        try KeyFile.write(key, to: self.key(of: actor))
+        try KeyFile.replace(key, at: self.key(of: actor))
+        // The folders may be new too, and a key is as durable as the way to it.
+        var path = folder(of: actor)
+        for _ in 0..<3 {
+            path = String(path[..<(path.utf8.lastIndex(of: UInt8(ascii: "/")) ?? path.endIndex)])
+            try Self.sync(path)
+        }
+    }
+
+    private static func sync(_ directory: String) throws(ActorStoreError) {
+        let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .directory(path: directory, code: errno) }
+        defer { close(descriptor) }
+        guard fsync(descriptor) == 0 else { throw .directory(path: directory, code: errno) }
     }
 }
 

@@ -7,11 +7,13 @@ final class ActorThread: Sendable {
     private let queue: BlockingQueue<Job>
     private let thread: BackgroundThread
 
-    init(openMax: Int, directory: ActorDirectory, waitingMax: Int = 4096) {
+    init(
+        directory: ActorDirectory, openMax: Int, waitingMax: Int = 4096, onDamage: @escaping @Sendable (DID, any Error) -> Void
+    ) {
         let queue = BlockingQueue<Job>(waitingMax: waitingMax)
         self.queue = queue
         thread = BackgroundThread {
-            let open = OpenActors(directory: directory, openMax: openMax)
+            let open = OpenActors(directory: directory, openMax: openMax, onDamage: onDamage)
             while let jobs = queue.take(wait: .forever, while: { _ in true }) {
                 for job in jobs { job(open) }
             }
