@@ -27,7 +27,8 @@ package struct RepoExport: Sendable {
 
     fileprivate actor ExportState {
         private static let pieceBytes = 256 << 10
-        private static let readMax = 512
+        /// At a time; the largest records come to 64 MB.
+        private static let readMax = 64
 
         private let export: RepoExport
         private let engine: Engine
@@ -74,37 +75,42 @@ extension Engine {
     /// - Parameter since: only what came after this rev; the commit always comes.
     package func exportRepo(of owner: DID, since: TID? = nil, to caller: Caller) async throws -> Readable<RepoExport>? {
         let viewer = try await viewer(of: caller)
-        guard let found = try await export(of: owner, since: since) else { return nil }
-        return ReadPolicy.releaseRepo(
-            found.export, of: owner, everyRecordHasBoundary: found.everyRecordHasBoundary, to: viewer)
+        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        return try await withCurrent(owner) { context, rows in
+            guard context.state.membership != nil, let repo = context.state.repo else { return nil }
+            let isBounded = try rows.everyRecordHasBoundary()
+            // Before the tree is walked, so that whoever may not have it costs and learns as little as with an absent one.
+            guard let released = ReadPolicy.releaseRepo(repo, of: owner, everyRecordHasBoundary: isBounded, to: viewer) else { return nil }
+            let export = try Self.export(released.content, of: owner, since: since, context: context, rows: rows)
+            return ReadPolicy.releaseRepo(export, of: owner, everyRecordHasBoundary: isBounded, to: viewer)
+        }
     }
 
     /// The same for whoever runs the program on the machine, also of an account that has left and was kept.
     func exportForOperator(of owner: DID) async throws -> Readable<RepoExport>? {
-        try await export(of: owner, since: nil, membersOnly: false).map { ReadPolicy.releaseToOperator($0.export) }
-    }
-
-    private func export(
-        of owner: DID, since: TID?, membersOnly: Bool = true
-    ) async throws -> (export: RepoExport, everyRecordHasBoundary: Bool)? {
         guard try await log.head(of: owner).sequence > 0 else { return nil }
         return try await withCurrent(owner) { context, rows in
-            guard let repo = context.state.repo, !membersOnly || context.state.membership != nil else { return nil }
-            let commit = repo.commit(of: owner)
-            var items: [RepoExport.Item] = [.block(repo.commit, commit.block)]
-            var traversal = context.tree.nodes()
-            var seen: Set<CID> = []
-            while let item = try traversal.next() {
-                switch item {
-                case .node(let cid, let bytes): items.append(.block(cid, bytes))
-                case .record(let key, let cid):
-                    guard seen.insert(cid).inserted else { continue }
-                    if let since, let path = RecordPath(key.description), let row = try rows.record(path), row.rev <= since { continue }
-                    items.append(.record(cid))
-                }
-            }
-            let export = RepoExport(commit: repo.commit, rev: repo.rev, owner: owner, items: items)
-            return (export, try rows.everyRecordHasBoundary())
+            guard let repo = context.state.repo else { return nil }
+            return ReadPolicy.releaseToOperator(try Self.export(repo, of: owner, since: nil, context: context, rows: rows))
         }
+    }
+
+    /// On the actor's thread.
+    private static func export(
+        _ repo: RepoHead, of owner: DID, since: TID?, context: ActorContext, rows: any ActorRows
+    ) throws -> RepoExport {
+        var items: [RepoExport.Item] = [.block(repo.commit, repo.commit(of: owner).block)]
+        var traversal = context.tree.nodes()
+        var seen: Set<CID> = []
+        while let item = try traversal.next() {
+            switch item {
+            case .node(let cid, let bytes): items.append(.block(cid, bytes))
+            case .record(let key, let cid):
+                if let since, let path = RecordPath(key.description), let row = try rows.record(path), row.rev <= since { continue }
+                // Records with the same content are one block.
+                if seen.insert(cid).inserted { items.append(.record(cid)) }
+            }
+        }
+        return RepoExport(commit: repo.commit, rev: repo.rev, owner: owner, items: items)
     }
 }

@@ -14,15 +14,15 @@ extension Engine {
         guard try await log.head(of: owner).sequence > 0 else { return nil }
         let found: ProofPath? = try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil, let repo = context.state.repo else { return nil }
-            let blocks = try context.tree.proof(of: MSTKey(collection: path.collection, recordKey: path.recordKey))
             let row = try rows.record(path)
+            let isOwner = caller == .user(owner)
+            // Before anything is looked up, so that a hidden record takes no longer than an absent one.
+            guard isOwner || row.map({ ReadPolicy.mayRead($0.scope(owner), as: viewer) }) ?? false else { return nil }
+            let blocks = try context.tree.proof(of: MSTKey(collection: path.collection, recordKey: path.recordKey))
             var scopes: [RecordScope] = []
-            if caller != .user(owner) {
-                for key in try blocks.flatMap({ try Self.keys(ofNode: $0.bytes) }) {
-                    guard let neighbour = RecordPath(key), let row = try rows.record(neighbour) else { return nil }
-                    scopes.append(row.scope(owner))
-                }
-                guard row != nil else { return nil }
+            for key in isOwner ? [] : try blocks.flatMap({ try Self.keys(ofNode: $0.bytes) }) {
+                guard let neighbour = RecordPath(key), let row = try rows.record(neighbour) else { return nil }
+                scopes.append(row.scope(owner))
             }
             return ProofPath(commit: repo.commit(of: owner), nodes: blocks.map(\.bytes), record: row?.cid, scopes: scopes)
         }

@@ -42,7 +42,8 @@ extension Engine {
         }
     }
 
-    /// A page of what the viewer may read of a collection; what is hidden neither shortens it nor shows in its cursor (I12).
+    /// A page of what the viewer may read of a collection; what is hidden neither shortens it nor shows in its cursor, nor in the
+    /// time that it takes: only what the viewer may see is looked up (I12).
     /// - Parameters:
     ///   - after: exclusive.
     ///   - reversed: oldest key first.
@@ -51,23 +52,16 @@ extension Engine {
     ) async throws -> Readable<RecordPage>? {
         let viewer = try await viewer(of: caller)
         guard try await log.head(of: owner).sequence > 0 else { return nil }
+        let selection = ReadPolicy.selection(of: owner, for: viewer)
         // One row more than the page shows whether there is more.
-        let visible: [Readable<RecordRow>] = try await withCurrent(owner) { context, rows in
+        let visible: [RecordRow] = try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil else { return [] }
-            var found: [Readable<RecordRow>] = []
-            var last = after
-            while found.count <= limit {
-                let page = try rows.records(collection, after: last, reversed: !reversed, limit: limit + 1)
-                found += page.compactMap { ReadPolicy.release($0, of: $0.scope(owner), to: viewer) }
-                guard page.count == limit + 1 else { break }
-                last = page.last?.path.recordKey
-            }
-            return Array(found.prefix(limit + 1))
+            return try rows.records(collection, selection, in: KeyRange(after: after, reversed: !reversed, limit: limit + 1))
         }
-        let page = visible.prefix(limit)
-        let contents = try await contents(of: page.map(\.content), owner: owner)
-        let cursor = visible.count > limit ? page.last?.content.path.recordKey : nil
-        return ReadPolicy.releasePage(RecordPage(records: contents, cursor: cursor), of: page.map { $0.content.scope(owner) }, to: viewer)
+        let page = Array(visible.prefix(limit))
+        let contents = try await contents(of: page, owner: owner)
+        let cursor = visible.count > limit ? page.last?.path.recordKey : nil
+        return ReadPolicy.releasePage(RecordPage(records: contents, cursor: cursor), of: page.map { $0.scope(owner) }, to: viewer)
     }
 
     /// The records behind rows, their bytes from the log, where they are compared with their CIDs.

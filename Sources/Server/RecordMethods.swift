@@ -81,7 +81,7 @@ struct RecordWriter: Sendable {
         if let wait = limiter.admit(user, cost: max(1, writes.count)) { throw XRPCError.rateLimited(wait) }
         let request = WriteRequest(
             repo: user, writes: writes, swapCommit: try call.input["swapCommit"]?.stringValue.map(parsedCID),
-            checksLexicons: call.input["validate"]?.boolValue ?? true, refusesAbsentDelete: isBatch,
+            checksLexicons: call.input["validate"]?.boolValue, refusesAbsentDelete: isBatch,
             agent: Agent(did: user, credential: credential), client: try call.client())
         return try await XRPCError.wording { try await engine.write(request) }
     }
