@@ -104,7 +104,9 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "Simulation",
-            dependencies: ["EventLog", "ATProto", "Keys", crypto],
+            dependencies: [
+                "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys", crypto, logging,
+            ],
             path: "Tests/Simulation",
             swiftSettings: settings),
         tests("FormatTests", ["ATProto", "Keys", "CP256", crypto]),
