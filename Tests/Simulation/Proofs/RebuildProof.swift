@@ -14,15 +14,11 @@ package enum RebuildProof {
         package var actors: Int
         package var writes: Int
         package var kills: Int
+        /// Actors whose rows are open at once: in the small one fewer than there are.
+        package var openMax: Int
 
-        package init(actors: Int, writes: Int, kills: Int) {
-            self.actors = actors
-            self.writes = writes
-            self.kills = kills
-        }
-
-        package static let small = Size(actors: 5, writes: 300, kills: 2)
-        package static let full = Size(actors: 100, writes: 200_000, kills: 10)
+        package static let small = Size(actors: 5, writes: 300, kills: 2, openMax: 4)
+        package static let full = Size(actors: 100, writes: 200_000, kills: 10, openMax: 512)
     }
 
     package static let proof = Proof(
@@ -52,11 +48,6 @@ package enum RebuildProof {
 
         var digest: String
         var files: [DID: File]
-        var rebuildSeconds = 0.0
-
-        static func == (left: Picture, right: Picture) -> Bool { left.digest == right.digest && left.files == right.files }
-
-        func hash(into hasher: inout Hasher) { hasher.combine(digest) }
     }
 
     /// What was done and what did not hold, from many tasks.
@@ -82,7 +73,7 @@ package enum RebuildProof {
         let report = Report()
 
         private func open(keys: Bool) async throws -> (deployment: SimulatedDeployment, store: LogStore) {
-            try await RebuildProof.open(directory, seed: seed, keys: keys)
+            try await RebuildProof.open(directory, seed: seed, keys: keys, openMax: size.openMax)
         }
 
         // MARK: Writing
@@ -277,11 +268,13 @@ package enum RebuildProof {
 
     // MARK: What parent and child share
 
-    private static func open(_ directory: String, seed: UInt64, keys: Bool) async throws -> (SimulatedDeployment, LogStore) {
+    private static func open(
+        _ directory: String, seed: UInt64, keys: Bool, openMax: Int
+    ) async throws -> (SimulatedDeployment, LogStore) {
         let store = try LogStore(directory: directory + "/log") { error in preconditionFailure("\(error)") }
         var options = SimulatedDeployment.Options(seed: seed)
         options.hasAuthority = keys
-        options.openMax = 32
+        options.openMax = openMax
         return (try await SimulatedDeployment.open(store, in: directory, options: options), store)
     }
 
@@ -291,7 +284,7 @@ package enum RebuildProof {
     }
 
     private static func work(in directory: String) async throws {
-        let (deployment, store) = try await open(directory, seed: 0, keys: false)
+        let (deployment, store) = try await open(directory, seed: 0, keys: false, openMax: Size.full.openMax)
         // Not `print`, which keeps lines back when nobody watches.
         let say: @Sendable (String) throws -> Void = { try FileHandle.standardOutput.write(contentsOf: Data(($0 + "\n").utf8)) }
         let report = try await deployment.engine.rebuild(nil) { done, _ in try say("rebuilt \(done)") }
