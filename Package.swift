@@ -89,11 +89,14 @@ let package = Package(
                 argumentParser, logging, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ],
             swiftSettings: settings),
+        .target(
+            name: "CCountingVFS", dependencies: ["CSQLite"], path: "tools/counting-vfs", cSettings: [.treatAllWarnings(as: .error)]),
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
-                "Engine", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys", "Simulation", argumentParser,
-                .product(name: "Histogram", package: "hdrhistogram-swift"),
+                "CCountingVFS", "Engine", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys", "Simulation",
+                argumentParser, logging, .product(name: "Histogram", package: "hdrhistogram-swift"),
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
             ],
             path: "tools/benchmarks",
             swiftSettings: settings),
