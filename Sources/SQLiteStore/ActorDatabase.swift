@@ -21,10 +21,18 @@ final class ActorDatabase: ActorRows {
     var memory: AnyObject?
     private let actor: DID
     private let connection: SQLiteConnection
+    /// What was applied and is not committed yet, and the transaction that holds the rest of it; both or neither.
+    private var unwritten: UnwrittenRows?
+    private var transaction: SQLiteTransaction?
+
+    /// Pages in the WAL from which it is checkpointed: while the file is open, and before it is closed.
+    private static let checkpointPages = 200
+    private static let checkpointPagesAtClose = 24
 
     init(path: String, actor: DID) throws {
         self.actor = actor
         connection = try SQLiteConnection(path: path, options: .disposable)
+        connection.watchWAL()
         let version = try connection.single("PRAGMA user_version") { $0.integer(0) } ?? 0
         let rowVersion = version == Self.schemaVersion ? try connection.single("SELECT version FROM state") { $0.integer(0) } : nil
         if version != Self.schemaVersion || (rowVersion ?? Int64(ProjectionVersion.actor)) != Int64(ProjectionVersion.actor) {
@@ -32,7 +40,23 @@ final class ActorDatabase: ActorRows {
         }
     }
 
-    func close() { connection.close() }
+    /// Commits what was applied, where that can be done: the log has it too.
+    func close() {
+        do throws(SQLiteError) {
+            try commit()
+            if connection.walPages >= Self.checkpointPagesAtClose { _ = try connection.checkpoint() }
+        } catch {
+            // best effort: what is not in the file is folded again when the actor is next touched.
+            abandon()
+        }
+        connection.close()
+    }
+
+    /// Closes a file that is about to be removed.
+    func discard() {
+        abandon()
+        connection.close()
+    }
 
     private func makeAnew() throws(SQLiteError) {
         try connection.transaction { () throws(SQLiteError) in
@@ -43,6 +67,7 @@ final class ActorDatabase: ActorRows {
     }
 
     func state() throws -> ActorState? {
+        if let unwritten { return unwritten.state }
         guard let bytes = try connection.single("SELECT row FROM state", read: { $0.blob(0) }) else { return nil }
         guard let state = ActorState(row: try DAGCBOR.decode(bytes)) else { throw ActorStoreError.unreadable(actor: actor, row: "state") }
         return state
@@ -90,34 +115,81 @@ final class ActorDatabase: ActorRows {
     }
 
     func node(_ cid: CID) throws -> [UInt8]? {
-        try connection.single("SELECT bytes FROM node WHERE cid = ?", .blob(cid.bytes)) { $0.blob(0) }
+        switch unwritten?.node(cid) {
+        case .added(let bytes): return bytes
+        case .removed: return nil
+        case .asStored, nil: break
+        }
+        return try connection.single("SELECT bytes FROM node WHERE cid = ?", .blob(cid.bytes)) { $0.blob(0) }
     }
 
     func everyRecordHasBoundary() throws -> Bool {
         try connection.single("SELECT 1 FROM record INDEXED BY record_unbounded WHERE boundaries = '' LIMIT 1") { _ in true } == nil
     }
 
-    // I9: rows and checkpoint move in one transaction, and only from where they stand.
+    // I9: rows and checkpoint move in one transaction, and only from where they stand. Where that fails, the rows stand again where
+    // they were last committed, and what was in memory beside them is gone.
     func apply(_ changes: ActorChanges) throws {
-        let transaction = try SQLiteTransaction(on: connection)
-        let standing = try connection.single("SELECT sequence FROM state") { $0.unsigned(0) } ?? 0
+        let standing = try unwritten?.state.head.sequence ?? connection.single("SELECT sequence FROM state") { $0.unsigned(0) } ?? 0
         guard standing == changes.from else {
             throw ActorStoreError.outOfStep(actor: actor, at: standing, expected: changes.from)
         }
+        do throws(SQLiteError) {
+            if transaction == nil { transaction = try SQLiteTransaction(on: connection) }
+            try write(changes)
+            if unwritten?.isDue ?? false { try commit() }
+        } catch {
+            abandon()
+            throw error
+        }
+    }
+
+    private func write(_ changes: ActorChanges) throws(SQLiteError) {
+        var unwritten = unwritten.take() ?? UnwrittenRows(state: changes.state)
         if changes.clears {
             for table in ["record", "node", "usage"] { try connection.run("DELETE FROM \(table)") }
+            unwritten.forgetNodes()
         }
-        for (path, row) in changes.records { try put(row, at: path) }
-        for (cid, bytes) in changes.nodesAdded {
+        // In the order of their keys, so that many are written page by page.
+        let records = changes.records.sorted { ($0.key.collection, $0.key.recordKey) < ($1.key.collection, $1.key.recordKey) }
+        for (path, row) in records { try put(row, at: path) }
+        for (collection, usage) in changes.usage { try put(usage, of: collection) }
+        unwritten.take(changes)
+        self.unwritten = unwritten
+    }
+
+    /// Commits what was applied since the last time.
+    func commit() throws(SQLiteError) {
+        guard let unwritten, let transaction = transaction.take() else { return }
+        for (cid, bytes) in unwritten.addedInOrder {
             try connection.run("INSERT OR IGNORE INTO node (cid, bytes) VALUES (?, ?)", .blob(cid.bytes), .blob(bytes))
         }
-        for cid in changes.nodesRemoved { try connection.run("DELETE FROM node WHERE cid = ?", .blob(cid.bytes)) }
-        for (collection, usage) in changes.usage { try put(usage, of: collection) }
+        for cid in unwritten.removed { try connection.run("DELETE FROM node WHERE cid = ?", .blob(cid.bytes)) }
         try connection.run(
             "INSERT OR REPLACE INTO state (id, sequence, version, row) VALUES (1, ?, ?, ?)",
-            .integer(Int64(changes.state.head.sequence)), .integer(Int64(ProjectionVersion.actor)),
-            .blob(DAGCBOR.encode(changes.state.row)))
+            .integer(Int64(unwritten.state.head.sequence)), .integer(Int64(ProjectionVersion.actor)),
+            .blob(DAGCBOR.encode(unwritten.state.row)))
         try transaction.commit()
+        self.unwritten = nil
+        if connection.walPages >= Self.checkpointPages { _ = try connection.checkpoint() }
+    }
+
+    /// Commits, or stands again where the file does.
+    func settle() throws(SQLiteError) {
+        do throws(SQLiteError) { try commit() } catch {
+            abandon()
+            throw error
+        }
+    }
+
+    /// Whether something was applied that is not committed.
+    var isUnwritten: Bool { unwritten != nil }
+
+    /// Forgets what was applied since the last commit. The rows then stand where the file does; the log leads them on from there.
+    func abandon() {
+        transaction = nil
+        unwritten = nil
+        memory = nil
     }
 
     private func put(_ row: RecordRow?, at path: RecordPath) throws(SQLiteError) {
@@ -143,6 +215,7 @@ final class ActorDatabase: ActorRows {
     }
 
     func forEachRow(_ visit: (_ projection: String, _ key: String, _ row: Value) throws -> Void) throws {
+        try settle()
         guard let state = try state() else { return }
         try forEach("SELECT cid, bytes FROM node ORDER BY cid") { row in
             let cid = try CID(bytes: row.blob(0))

@@ -7,13 +7,17 @@ final class ActorThread: Sendable {
     private let queue: BlockingQueue<Job>
     private let thread: BackgroundThread
 
-    init(openMax: Int, directory: ActorDirectory, waitingMax: Int = 4096) {
+    /// How long there must have been nothing to do before what was applied is committed.
+    private static let restMilliseconds = 50
+
+    init(places: OpenPlaces, directory: ActorDirectory, waitingMax: Int = 4096) {
         let queue = BlockingQueue<Job>(waitingMax: waitingMax)
         self.queue = queue
         thread = BackgroundThread {
-            let open = OpenActors(directory: directory, openMax: openMax)
-            while let jobs = queue.take(wait: .forever, while: { _ in true }) {
+            let open = OpenActors(directory: directory, places: places)
+            while let jobs = queue.take(wait: open.isUnwritten ? .milliseconds(Self.restMilliseconds) : .forever, while: { _ in true }) {
                 for job in jobs { job(open) }
+                if jobs.isEmpty { open.commitAll() }
             }
             open.closeAll()
         }
