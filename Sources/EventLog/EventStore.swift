@@ -133,6 +133,11 @@ package protocol EventStore: Sendable {
     /// Those of the blocks that the actor has.
     func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]]
 
+    /// The bytes of blocks in the order of `cids`, nil where the actor has none, until they come to `bytesMax`: fewer than were asked
+    /// for, but never none.
+    /// - Parameter cids: one or more.
+    func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?]
+
     /// The row of an earlier request, however old: the caller has the clock, the store has none.
     func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow?
 
@@ -140,4 +145,13 @@ package protocol EventStore: Sendable {
 
     /// What only the backend can see of its own damage: indexes against tables, a log behind its mark. Reads everything.
     func inspect() async -> [Finding]
+}
+
+extension EventStore {
+    /// A few at a time, whatever their size: a block has at most 1 MiB.
+    package func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?] {
+        let first = Array(cids.prefix(16))
+        let found = try await blocks(first, of: actor)
+        return first.map { found[$0] }
+    }
 }

@@ -45,6 +45,8 @@ package protocol ActorRows: AnyObject {
     func collections() throws -> [NSID: Usage]
     /// The block of an MST node.
     func node(_ cid: CID) throws -> [UInt8]?
+    /// The blocks of all MST nodes, for whoever is about to walk the whole tree.
+    func nodes() throws -> [CID: [UInt8]]
     /// Whether every record names a boundary.
     func everyRecordHasBoundary() throws -> Bool
     /// Moves the rows from `changes.from` to `changes.state.head`, all or none.

@@ -123,6 +123,13 @@ final class ActorDatabase: ActorRows {
         return try connection.single("SELECT bytes FROM node WHERE cid = ?", .blob(cid.bytes)) { $0.blob(0) }
     }
 
+    func nodes() throws -> [CID: [UInt8]] {
+        try settle()
+        var nodes: [CID: [UInt8]] = [:]
+        try forEach("SELECT cid, bytes FROM node") { nodes[try CID(bytes: $0.blob(0))] = $0.blob(1) }
+        return nodes
+    }
+
     func everyRecordHasBoundary() throws -> Bool {
         try connection.single("SELECT 1 FROM record INDEXED BY record_unbounded WHERE boundaries = '' LIMIT 1") { _ in true } == nil
     }

@@ -140,18 +140,47 @@ package final class LogReader {
         }
     }
 
-    package func blocks(_ cids: [CID], of did: DID) throws(EventLogError) -> [CID: [UInt8]] {
-        guard let actor = try actorRow(did) else { return [:] }
+    /// - Parameter known: the actor's number where it is known; it never changes.
+    package func blocks(_ cids: [CID], of did: DID, actor known: Int64? = nil) throws(EventLogError) -> [CID: [UInt8]] {
+        guard let actor = if let known { known } else { try actorRow(did) } else { return [:] }
         var blocks: [CID: [UInt8]] = [:]
-        for cid in cids {
-            let row = try sql { connection throws(SQLiteError) in
-                try connection.single(
-                    "SELECT id, slot, block FROM blocks WHERE actor = ? AND cid = ?", .integer(actor), .blob(BlockKey.bytes(cid)),
-                    read: StoredBlock.init)
-            }
+        blocks.reserveCapacity(cids.count)
+        let rows = try sql { connection throws(SQLiteError) in
+            try connection.reading { () throws(SQLiteError) in try cids.map { cid throws(SQLiteError) in try row(of: cid, actor) } }
+        }
+        for (cid, row) in zip(cids, rows) {
             if let row { blocks[cid] = try row.opened(as: cid) }
         }
         return blocks
+    }
+
+    /// The blocks in order, nil where the actor has none, until they come to `bytesMax`; never none of them.
+    func blocks(inOrder cids: [CID], of did: DID, actor known: Int64?, bytesMax: Int) throws(EventLogError) -> [[UInt8]?] {
+        guard let actor = if let known { known } else { try actorRow(did) } else { return cids.map { _ in nil } }
+        let rows = try sql { connection throws(SQLiteError) in
+            try connection.reading { () throws(SQLiteError) in
+                var rows: [StoredBlock?] = []
+                var bytes = 0
+                for cid in cids {
+                    rows.append(try row(of: cid, actor))
+                    bytes += rows[rows.count - 1]?.stored?.count ?? 0
+                    if bytes >= bytesMax { break }
+                }
+                return rows
+            }
+        }
+        var blocks: [[UInt8]?] = []
+        blocks.reserveCapacity(rows.count)
+        for (cid, row) in zip(cids, rows) {
+            if let row { blocks.append(try row.opened(as: cid)) } else { blocks.append(nil) }
+        }
+        return blocks
+    }
+
+    private func row(of cid: CID, _ actor: Int64) throws(SQLiteError) -> StoredBlock? {
+        try connection.single(
+            "SELECT id, slot, block FROM blocks WHERE actor = ? AND cid = ?", .integer(actor), .blob(BlockKey.bytes(cid)),
+            read: StoredBlock.init)
     }
 
     /// The blocks at rows that an earlier answer named, in order; nil where one was erased.

@@ -183,7 +183,15 @@ package final class LogStore: EventStore {
     }
 
     package func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] {
-        try await read { reader throws(EventLogError) in try reader.blocks(cids, of: actor) }
+        let known = state.with { $0.heads.find(actor)?.actor }
+        return try await read { reader throws(EventLogError) in try reader.blocks(cids, of: actor, actor: known) }
+    }
+
+    package func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?] {
+        let known = state.with { $0.heads.find(actor)?.actor }
+        return try await read { reader throws(EventLogError) in
+            try reader.blocks(inOrder: cids, of: actor, actor: known, bytesMax: bytesMax)
+        }
     }
 
     /// The rows of those blocks that the actor has.
