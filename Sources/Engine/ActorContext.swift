@@ -36,8 +36,10 @@ final class ActorContext {
 
     /// Folds events upon this context and moves rows and context together; neither moves where anything is refused (I9).
     func apply(_ events: [StoredEvent], chunks: [CID: [UInt8]], to rows: any ActorRows) throws {
-        var fold = ActorFold(
-            upon: state, tree: tree, row: { try rows.record($0) }, usage: { try rows.collections()[$0] ?? Usage() })
+        let usage = try rows.collections()
+        // Where no collection has records, no record has to be looked for: an import asks for each of its own.
+        let row: (RecordPath) throws -> RecordRow? = usage.isEmpty ? { _ in nil } : { try rows.record($0) }
+        var fold = ActorFold(upon: state, tree: tree, row: row, usage: { usage[$0] ?? Usage() })
         for event in events { try fold.apply(event, chunk: { chunks[$0] }) }
         let (changes, tree) = fold.finish()
         try rows.apply(changes)

@@ -16,6 +16,8 @@ package struct DigestReport: Hashable, Sendable {
 
 extension Engine {
     private static let pageMax = 512
+    /// Twice as many as the SQLite store has threads for actors.
+    private static let actorsAtOnce = 8
 
     /// The actors that have a log, the service's own left out, in order of their DIDs.
     func forEachActor(_ body: (DID) async throws -> Void) async throws {
@@ -29,6 +31,36 @@ extension Engine {
         }
     }
 
+    /// The same for a few actors at a time.
+    /// - Parameter take: given what `body` made of each, in the order of the DIDs.
+    func forEachActor<Result: Sendable>(
+        _ asked: DID?, _ body: @escaping @Sendable (DID) async throws -> Result, take: (DID, Result) async throws -> Void
+    ) async throws {
+        try await withThrowingTaskGroup(of: (Int, Result).self) { group in
+            var begun = 0
+            var waiting: [Int: (did: DID, result: Result?)] = [:]
+            var taken = 0
+            func takeOne() async throws {
+                guard let (number, result) = try await group.next() else { return }
+                waiting[number]!.result = result
+                while let next = waiting[taken], let result = next.result {
+                    waiting[taken] = nil
+                    taken += 1
+                    try await take(next.did, result)
+                }
+            }
+            try await forEachActor { did in
+                guard asked == nil || asked == did else { return }
+                let number = begun
+                begun += 1
+                waiting[number] = (did, nil)
+                group.addTask { (number, try await body(did)) }
+                if begun - taken >= Self.actorsAtOnce { try await takeOne() }
+            }
+            while taken < begun { try await takeOne() }
+        }
+    }
+
     /// The DID whose log is the service's own: that of the first event of all.
     func serviceDID() async throws -> DID? {
         try await log.events(afterPosition: 0, limit: 1).first.map { try Event(bytes: $0.bytes).did }
@@ -38,13 +70,11 @@ extension Engine {
     package func digest(of actor: DID?) async throws -> DigestReport {
         var deployment = DeploymentDigest()
         var events: UInt64 = 0
-        try await forEachActor { [self] did in
-            guard actor == nil || actor == did else { return }
-            let (digest, sequence) = try await withCurrent(did) { context, rows in
-                (try ActorDigest.of(rows), context.state.head.sequence)
-            }
-            deployment.add(did, digest: digest)
-            events += sequence
+        try await forEachActor(actor) { [self] did in
+            try await withCurrent(did) { context, rows in (digest: try ActorDigest.of(rows), sequence: context.state.head.sequence) }
+        } take: { did, found in
+            deployment.add(did, digest: found.digest)
+            events += found.sequence
         }
         return DigestReport(digest: deployment.text(), events: events, actors: deployment.actors, source: "rows")
     }
@@ -85,9 +115,9 @@ extension Engine {
             _ = try await readModel.drop(actor)
             let actors = Int(try await log.statistics().actors)
             var done = 0
-            try await forEachActor { [self] did in
-                guard actor == nil || actor == did else { return }
+            try await forEachActor(actor) { [self] did in
                 try await withCurrent(did) { _, _ in }
+            } take: { _, _ in
                 done += 1
                 try await progress(done, actors)
             }

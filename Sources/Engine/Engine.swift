@@ -114,6 +114,9 @@ package final class Engine: Sendable {
         }
     }
 
+    /// Events that are folded into rows at a time.
+    private static let catchUpMax = 1024
+
     private func catchUp(_ actor: DID) async throws {
         let head = try await log.head(of: actor)
         var standing = try await standing(of: actor)
@@ -123,7 +126,7 @@ package final class Engine: Sendable {
             standing = .empty
         }
         while standing.sequence < head.sequence {
-            let events = try await log.events(of: actor, after: standing.sequence, limit: 256)
+            let events = try await log.events(of: actor, after: standing.sequence, limit: Self.catchUpMax)
             guard !events.isEmpty else { throw EventLogError.brokenChain(actor: actor, at: standing.sequence + 1) }
             let chunks = try await chunks(of: events, actor: actor)
             standing = try await readModel.withActor(actor) { rows in
