@@ -74,8 +74,19 @@ extension Engine {
 
     /// The enrollment of an actor, or nil.
     package func enrollment(of actor: DID) async throws -> EnrollmentSummary? {
+        if case .known(let enrollment) = enrollments.find(actor) { return enrollment }
         guard try await log.head(of: actor).sequence > 0 else { return nil }  // A stranger gets no files.
-        return try await withCurrent(actor) { context, _ in EnrollmentSummary(context.state) }
+        return try await withCurrent(actor) { [enrollments] context, _ in
+            let enrollment = EnrollmentSummary(context.state)
+            enrollments.set(enrollment, of: actor)
+            return enrollment
+        }
+    }
+
+    /// Whether an actor has a log. A stranger gets no files.
+    func hasLog(_ actor: DID) async throws -> Bool {
+        if case .known = enrollments.find(actor) { return true }
+        return try await log.head(of: actor).sequence > 0
     }
 
     package func isEnrolled(_ actor: DID) async throws -> Bool { try await enrollment(of: actor) != nil }

@@ -11,7 +11,7 @@ extension Engine {
     /// - Returns: nil where there is nothing for this caller.
     package func proof(of path: RecordPath, of owner: DID, to caller: Caller) async throws -> Readable<[UInt8]>? {
         let viewer = try await viewer(of: caller)
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         let found: ProofPath? = try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil, let repo = context.state.repo else { return nil }
             let blocks = try context.tree.proof(of: MSTKey(collection: path.collection, recordKey: path.recordKey))
@@ -64,7 +64,7 @@ extension Engine {
     /// The newest commit, for those who may have the whole repo.
     package func latestCommit(of owner: DID, to caller: Caller) async throws -> Readable<(commit: CID, rev: TID)>? {
         let viewer = try await viewer(of: caller)
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         let found = try await withCurrent(owner) { context, rows -> (commit: CID, rev: TID, isBounded: Bool)? in
             guard context.state.membership != nil, let repo = context.state.repo else { return nil }
             return (repo.commit, repo.rev, try rows.everyRecordHasBoundary())
@@ -76,7 +76,7 @@ extension Engine {
 
     /// The collections of a repo, for its owner alone.
     package func collections(of owner: DID, to caller: Caller) async throws -> Readable<[NSID]>? {
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         let viewer = try await viewer(of: caller)
         let found = try await withCurrent(owner) { context, rows in
             context.state.membership == nil ? nil : try rows.collections().keys.sorted { $0.description < $1.description }

@@ -35,7 +35,7 @@ extension Engine {
 
     /// The row of a record that the viewer may read.
     func visibleRow(at path: RecordPath, of owner: DID, to viewer: Viewer) async throws -> Readable<RecordRow>? {
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         return try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil, let row = try rows.record(path) else { return nil }
             return ReadPolicy.release(row, of: row.scope(owner), to: viewer)
@@ -50,7 +50,7 @@ extension Engine {
         in collection: NSID, of owner: DID, after: RecordKey?, reversed: Bool, limit: Int, to caller: Caller
     ) async throws -> Readable<RecordPage>? {
         let viewer = try await viewer(of: caller)
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         // One row more than the page shows whether there is more.
         let visible: [Readable<RecordRow>] = try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil else { return [] }

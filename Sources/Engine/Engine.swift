@@ -56,6 +56,7 @@ package final class Engine: Sendable {
     let surroundings: Surroundings
     let clockID: UInt16
     let lanes = ActorLanes()
+    let enrollments = Enrollments()
     /// Whether requests are to be answered; false while the projections are dropped or rebuilt.
     package let gate = MaintenanceGate()
 
@@ -135,9 +136,10 @@ package final class Engine: Sendable {
                 return context.state.head
             }
         }
-        try await readModel.withActor(actor) { rows in
+        try await readModel.withActor(actor) { [enrollments] rows in
             let context = try ActorContext.of(actor, in: rows)
             context.isCurrent = context.state.head == head
+            if context.isCurrent { enrollments.set(EnrollmentSummary(context.state), of: actor) }
         }
     }
 
@@ -178,9 +180,12 @@ package final class Engine: Sendable {
         }
         do {
             let stored = append.events.map { StoredEvent(position: nil, bytes: $0.bytes, cid: $0.cid, body: $0.bodyBytes, leaf: $0.leaf) }
-            let chunks = Dictionary(append.blocks.map { ($0.cid, $0.bytes) }) { first, _ in first }
-            try await readModel.withActor(append.actor) { rows in
-                try ActorContext.of(append.actor, in: rows).apply(stored, chunks: chunks, to: rows)
+            let isImport = append.events.contains { $0.event.kind == .repoImport }
+            let chunks = isImport ? Dictionary(append.blocks.map { ($0.cid, $0.bytes) }) { first, _ in first } : [:]
+            try await readModel.withActor(append.actor) { [enrollments] rows in
+                let context = try ActorContext.of(append.actor, in: rows)
+                try context.apply(stored, chunks: chunks, to: rows)
+                enrollments.set(EnrollmentSummary(context.state), of: append.actor)
             }
         } catch {
             logger.error("rows do not follow the log", metadata: ["actor": .string(append.actor.description), "error": "\(error)"])
@@ -190,7 +195,10 @@ package final class Engine: Sendable {
 
     private func forget(_ actor: DID) async {
         // best effort: a thread that takes no more work has forgotten everything already.
-        try? await readModel.withActor(actor) { rows in rows.memory = nil }
+        try? await readModel.withActor(actor) { [enrollments] rows in
+            rows.memory = nil
+            enrollments.forget(actor)
+        }
     }
 
     /// How an event of this actor is signed now.
