@@ -93,6 +93,7 @@ struct Bench: AsyncParsableCommand {
                 var request = request
                 request.directory += "/\(subject.name)-\(repetition)"
                 try FileManager.default.createDirectory(atPath: request.directory, withIntermediateDirectories: true)
+                sync()  // What the one before has left to be written would be written meanwhile.
                 for figure in try await subject.run(request) { table.add(figure, subject: subject.name) }
                 try FileManager.default.removeItem(atPath: request.directory)
             }

@@ -1,3 +1,4 @@
+import ATProto
 import CCountingVFS
 import EventLog
 import Foundation
@@ -11,7 +12,7 @@ enum LogSuite {
         summary: "the log: syncs counted, durable writes beside bare syncs, latency at half load, verification, bytes an event",
         subjects: [
             .init(name: "syncs", run: syncs), .init(name: "writers", run: writers), .init(name: "one-writer", run: oneWriter),
-            .init(name: "verify", run: verify), .init(name: "bytes", run: LogBytes.figures),
+            .init(name: "verify", run: verify), .init(name: "bytes", run: LogBytes.figures), .init(name: "checkpoints", run: checkpoints),
         ])
 
     /// A log whose file calls are counted; it never checkpoints, so that every sync counted is one of a commit.
@@ -47,18 +48,48 @@ enum LogSuite {
         return figures
     }
 
-    /// 64 writers as fast as they can, then an open load of half of that.
+    /// 64 and 256 writers as fast as they can, then an open load of half of that.
     private static func writers(_ request: BenchmarkRequest) async throws -> [Figure] {
         var load = try await LogLoad.make(in: request.directory, actors: request.size(1000, quick: 300), seed: request.seed)
         _ = try await load.write(writers: 64, seconds: request.seconds(2))
-        let full = try await load.write(writers: 64, seconds: request.seconds(10))
-        let half = try await load.write(rate: full.rate / 2, writers: 256, seconds: request.seconds(10))
+        var figures: [Figure] = []
+        var rate = 0.0
+        for (writers, target) in [(64, nil), (256, .atLeast(15_000))] as [(Int, Figure.Target?)] {
+            let outcome = try await load.write(writers: writers, seconds: request.seconds(8))
+            rate = outcome.rate
+            figures += [
+                Figure("\(writers) writers, signed durable events", rate, .perSecond, target),
+                Figure("\(writers) writers, processor", outcome.processorSeconds / outcome.seconds, .cores),
+                Figure("\(writers) writers, processor, each", outcome.processorSeconds / Double(outcome.events) * 1e6, .microseconds),
+            ]
+            figures += outcome.latencies.figures("\(writers) writers")
+        }
+        let half = try await load.write(rate: rate / 2, writers: 256, seconds: request.seconds(10))
         load.store.close()
-        return [
-            Figure("64 writers, signed durable events", full.rate, .perSecond, .atLeast(15_000)),
-            Figure("64 writers, processor", full.processorSeconds / full.seconds, .cores),
-        ] + full.latencies.figures("64 writers") + [Figure("half load, events", half.rate, .perSecond)]
-            + half.latencies.figures("half load", p99: .atMost(25))
+        return figures + [Figure("half load, events", half.rate, .perSecond)] + half.latencies.figures("half load", p99: .atMost(25))
+    }
+
+    /// How far the WAL grows before it is checkpointed: a larger one is copied less often, and each time for longer.
+    private static func checkpoints(_ request: BenchmarkRequest) async throws -> [Figure] {
+        var figures: [Figure] = []
+        for megabytes in [1, 4, 16, 64] {
+            var options = LogStoreOptions()
+            options.checkpointPages = megabytes << 8
+            let directory = request.directory + "/\(megabytes)"
+            var load = try await LogLoad.make(in: directory, actors: request.size(1000, quick: 300), seed: request.seed, options: options)
+            let full = try await load.write(writers: 256, seconds: request.seconds(6))
+            let half = try await load.write(rate: 6000, writers: 256, seconds: request.seconds(6))
+            figures += [
+                Figure("\(megabytes) MiB: 256 writers, events", full.rate, .perSecond),
+                Figure("\(megabytes) MiB: 256 writers, processor, each", full.processorSeconds / Double(full.events) * 1e6, .microseconds),
+                Figure("\(megabytes) MiB: checkpoints", Double(load.store.activity().checkpoints), .count),
+                Figure("\(megabytes) MiB: 6,000 a second, p99", half.latencies.milliseconds(99), .milliseconds),
+                Figure("\(megabytes) MiB: 6,000 a second, p99.9", half.latencies.milliseconds(99.9), .milliseconds),
+            ]
+            load.store.close()
+            try FileManager.default.removeItem(atPath: directory)
+        }
+        return figures
     }
 
     /// One writer and the bare loop, in turn, so that both meet the same disk.
@@ -85,31 +116,58 @@ enum LogSuite {
         ] + latencies.figures("one writer")
     }
 
-    /// A log of one-operation writes, verified as `stratos verify` does.
+    /// A log of one-operation writes, verified: the chains alone, and all that `stratos verify` looks at.
     private static func verify(_ request: BenchmarkRequest) async throws -> [Figure] {
         var load = try await LogLoad.make(in: request.directory, actors: request.size(1000, quick: 300), seed: request.seed)
-        while load.store.activity().events < UInt64(request.size(200_000, quick: 2_000)) {
-            _ = try await load.write(writers: 64, seconds: request.seconds(2))
+        while load.store.activity().events < UInt64(request.size(150_000, quick: 2_000)) {
+            _ = try await load.write(writers: 256, seconds: request.seconds(1))
         }
         load.store.close()
         let store = try LogStore(directory: request.directory) { fatalError("the log failed: \($0)") }
         defer { store.close() }
-        var figures: [Figure] = []
-        for (name, signatures, contents, target) in [
-            ("the chain, without signatures", false, false, Figure.Target.atLeast(300_000)), ("and every body and block", false, true, nil),
-            ("and every signature", true, true, .atLeast(15_000)),
-        ] as [(String, Bool, Bool, Figure.Target?)] {
-            var options = ChainVerifier.Options()
-            options.signatures = signatures
-            options.contents = contents
-            let wall = Clocks.wall()
-            let report = await ChainVerifier(store, options: options).verify()
-            let seconds = Clocks.wall() - wall
-            guard report.isWhole else { throw BenchmarkFailure("the log does not verify: \(report.findings.prefix(3))") }
-            figures.append(Figure("\(name), events", Double(report.events) / seconds, .perSecond, target))
-        }
-        return figures
+        let bare = UninspectedStore(store: store)
+        return [
+            try await verify("the chains, events", bare, signatures: false, contents: false, .atLeast(300_000)),
+            try await verify("and bodies and blocks, events", bare, signatures: false, contents: true),
+            try await verify("and signatures, events", bare, signatures: true, contents: true, .atLeast(15_000)),
+            try await verify("stratos verify --no-signatures, events", store, signatures: false, contents: true),
+            try await verify("stratos verify, events", store, signatures: true, contents: true),
+        ]
     }
+
+    private static func verify(
+        _ name: String, _ store: any EventStore, signatures: Bool, contents: Bool, _ target: Figure.Target? = nil
+    ) async throws -> Figure {
+        var options = ChainVerifier.Options()
+        options.signatures = signatures
+        options.contents = contents
+        let wall = Clocks.wall()
+        let report = await ChainVerifier(store, options: options).verify()
+        let seconds = Clocks.wall() - wall
+        guard report.isWhole else { throw BenchmarkFailure("the log does not verify: \(report.findings.prefix(3))") }
+        return Figure(name, Double(report.events) / seconds, .perSecond, target)
+    }
+}
+
+/// A store that does not look at its file as a whole: what is left is the walk along the chains.
+private struct UninspectedStore: EventStore {
+    let store: LogStore
+
+    var file: String { store.file }
+    func append(_ append: Append) async throws(EventLogError) -> [Appended] { try await store.append(append) }
+    func head(of actor: DID) async throws(EventLogError) -> Head { try await store.head(of: actor) }
+    func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
+        try await store.events(of: actor, after: sequence, limit: limit)
+    }
+    func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
+        try await store.events(afterPosition: position, limit: limit)
+    }
+    func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await store.actors(after: after, limit: limit) }
+    func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await store.block(cid, of: actor) }
+    func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] { try await store.blocks(cids, of: actor) }
+    func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await store.request(scope) }
+    func statistics() async throws(EventLogError) -> LogStatistics { try await store.statistics() }
+    func inspect() async -> [Finding] { [] }
 }
 
 /// What makes a run worthless: it is said, and nothing is measured.

@@ -22,7 +22,8 @@ final class OpenDirectory: Sendable {
             now: { Int64(Date.now.timeIntervalSince1970 * 1e6) },
             random: { count in
                 var generator = SystemRandomNumberGenerator()
-                return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+                let words = (0..<(count + 7) / 8).flatMap { _ in withUnsafeBytes(of: generator.next()) { Array($0) } }
+                return Array(words.prefix(count))
             })
         let keyPath = path + "/signing_key"
         let deployment = Deployment(
@@ -86,6 +87,7 @@ struct ServedDirectory {
     let port: UInt16
 
     init(_ path: String) throws {
+        sync()  // What making the data has left to be written.
         port = try HTTPLoad.freePort()
         process = try ChildProcess(ChildProcess.path(of: "stratos"), ["serve"], environment: Self.environment(path, port: port))
         try HTTPLoad.awaitHealth(port: port, of: process)
