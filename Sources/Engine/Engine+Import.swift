@@ -133,7 +133,9 @@ extension Engine {
             guard let written = judge.written[record.path] else { throw Refusal.invalidCAR("the file changed while it was read") }
             return RecordOperation(path: record.path, change: .create(written))
         }
-        return JudgedRepo(report: repo.report, operations: operations, blocks: Array(blocks.values), sourceCommit: sourceCommit)
+        // In the order of the keys, which is that of an export: the log then gives them back from neighbouring pages. Each once.
+        let ordered = repo.records.compactMap { blocks.removeValue(forKey: $0.cid) }
+        return JudgedRepo(report: repo.report, operations: operations, blocks: ordered, sourceCommit: sourceCommit)
     }
 
     /// The rule on replies, once the boundaries of every record of the file are known.
