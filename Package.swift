@@ -64,6 +64,7 @@ let package = Package(
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CSecp256k1", pkgConfig: "libsecp256k1", providers: [.apt(["libsecp256k1-dev"])]),
+        .systemLibrary(name: "CAllocator"),
         .target(name: "CP256", dependencies: ["COpenSSL"], cSettings: [.treatAllWarnings(as: .error)]),
         target("Keys", ["CP256", "CSecp256k1", crypto]),
         target("ATProto", ["Keys", crypto], exclude: ["Lexicon/documents"]),
@@ -76,10 +77,11 @@ let package = Package(
         target(
             "Server",
             [
-                "Engine", "Authorization", "Commands", "Projections", "EventLog", "ATProto", "Keys", logging,
-                .product(name: "Hummingbird", package: "hummingbird"),
+                "Engine", "Authorization", "Commands", "Projections", "EventLog", "ATProto", "Keys", "CAllocator", logging,
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
-                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
         .executableTarget(
@@ -87,6 +89,8 @@ let package = Package(
             dependencies: [
                 "Server", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys",
                 argumentParser, logging, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: settings),
         .executableTarget(
@@ -116,8 +120,9 @@ let package = Package(
             "ServerTests",
             [
                 logging, .product(name: "HummingbirdTesting", package: "hummingbird"),
-                .product(name: "Hummingbird", package: "hummingbird"), "Commands", "Projections", "Server", "Engine", "Authorization",
-                "SQLiteStore", "EventLog", "ATProto", "Keys",
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"), "CSQLite",
+                "Commands", "Projections", "Server", "Engine", "Authorization", "SQLiteStore", "EventLog", "ATProto", "Keys",
             ]),
     ],
     swiftLanguageModes: [.v6]
