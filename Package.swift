@@ -77,9 +77,10 @@ let package = Package(
             "Server",
             [
                 "Engine", "Authorization", "Commands", "Projections", "EventLog", "ATProto", "Keys", logging,
-                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
-                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
         .executableTarget(
@@ -87,6 +88,8 @@ let package = Package(
             dependencies: [
                 "Server", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys",
                 argumentParser, logging, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: settings),
         .executableTarget(
@@ -116,8 +119,9 @@ let package = Package(
             "ServerTests",
             [
                 logging, .product(name: "HummingbirdTesting", package: "hummingbird"),
-                .product(name: "Hummingbird", package: "hummingbird"), "Commands", "Projections", "Server", "Engine", "Authorization",
-                "SQLiteStore", "EventLog", "ATProto", "Keys",
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"), "CSQLite",
+                "Commands", "Projections", "Server", "Engine", "Authorization", "SQLiteStore", "EventLog", "ATProto", "Keys",
             ]),
     ],
     swiftLanguageModes: [.v6]

@@ -6,13 +6,14 @@ import EventLog
 import Glibc
 import Keys
 import Logging
+import NIOPosix
 import SQLiteStore
 
 /// A data directory that this process has open: the one place that picks a backend.
 struct DataDirectory {
     /// What the process is to do with the directory.
     enum Purpose {
-        /// Read; needs no setting and no key, and makes nothing.
+        /// Read, or fold the log again; needs no setting and no key, and begins nothing.
         case read
         /// Change: takes up the service's key, and begins a log where there is none.
         case change
@@ -27,8 +28,10 @@ struct DataDirectory {
     private let actors: ActorDatabases
 
     static func open(_ path: String, settings: Settings, purpose: Purpose, logger: Logger) async throws -> DataDirectory {
-        if purpose == .read, access(path + "/" + LogStore.fileName, F_OK) != 0 {
-            throw Problem(status: .inputOutput, error: "NoLog", message: "\(path) holds no log")
+        if access(path + "/" + LogStore.fileName, F_OK) != 0 {
+            guard purpose != .read else { throw Problem(status: .inputOutput, error: "NoLog", message: "\(path) holds no log") }
+            // Asked here, so that nothing is left in a directory where nothing can begin.
+            guard settings.missing.isEmpty else { throw Deployment.missing(settings.missing) }
         }
         let store: LogStore
         do {
@@ -40,8 +43,18 @@ struct DataDirectory {
         } catch {
             throw Problem(status: .inputOutput, error: "LogRefused", message: "\(error)")
         }
+        do {
+            return try await open(path, store: store, settings: settings, purpose: purpose, logger: logger)
+        } catch {
+            store.close()
+            throw error
+        }
+    }
+
+    private static func open(
+        _ path: String, store: LogStore, settings: Settings, purpose: Purpose, logger: Logger
+    ) async throws -> DataDirectory {
         let files = ActorDirectory(dataDirectory: path)
-        let actors = ActorDatabases(directory: files)
         let surroundings = Surroundings.ofThisMachine
         let authority: Authority? =
             if purpose == .read {
@@ -51,11 +64,21 @@ struct DataDirectory {
                     over: store, deployment: try settings.deployment(), isStart: purpose == .serve, surroundings: surroundings,
                     key: { creates in try serviceKey(in: path, settings: settings, creates: creates) })
             }
+        let actors = ActorDatabases(directory: files, openMax: Descriptors.actorFilesMax)
         let engine = Engine(
             log: store, readModel: actors,
             keys: ActorKeys(read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }), authority: authority,
             lexicons: .embedded, surroundings: surroundings, logger: logger)
         return DataDirectory(path: path, engine: engine, authority: authority, store: store, actors: actors)
+    }
+
+    /// What shows that the parts of the directory work.
+    var probes: [(name: String, probe: @Sendable () async throws -> Void)] {
+        let (store, files) = (store, ActorDirectory(dataDirectory: path))
+        return [
+            ("db", { _ = try await store.statistics() }),
+            ("projections", { try await NIOThreadPool.singleton.runIfActive { try files.probe() } }),
+        ]
     }
 
     /// Writes what waits and lets go of the directory.
@@ -68,11 +91,15 @@ struct DataDirectory {
     private static func serviceKey(in path: String, settings: Settings, creates: Bool) throws -> PrivateKey? {
         if let hex = settings.signingKeyHex { return try PrivateKey(curve: .k256, rawBytes: Hex.decode(hex)) }
         let file = path + "/signing_key"
-        if access(file, F_OK) == 0 { return try KeyFile.read(path: file, curve: .k256) }
-        guard creates else { return nil }
-        let key = PrivateKey.generate(.k256)
-        try KeyFile.write(key, to: file)
-        return key
+        do throws(KeysError) {
+            if access(file, F_OK) == 0 { return try KeyFile.read(path: file, curve: .k256) }
+            guard creates else { return nil }
+            let key = PrivateKey.generate(.k256)
+            try KeyFile.write(key, to: file)
+            return key
+        } catch {
+            throw Problem(status: .inputOutput, error: "KeyFileRefused", message: "\(error)")
+        }
     }
 }
 

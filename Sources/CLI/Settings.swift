@@ -1,5 +1,6 @@
 import ATProto
 import Commands
+import Keys
 import Logging
 import Server
 
@@ -30,11 +31,13 @@ struct SettingsError: Error, CustomStringConvertible {
 struct Settings: Sendable {
     /// The variables with the text in force and where it came from.
     let texts: [String: (text: String?, source: String)]
+    /// Variables that are named like settings and are none of this release.
+    let unknown: [String]
 
     init(environment: [String: String]) throws(SettingsError) {
         var texts: [String: (String?, String)] = [:]
         for definition in Self.definitions {
-            let given = environment[definition.name].flatMap { $0.isEmpty ? nil : $0 }
+            let given = environment[definition.name].map { Self.trimmed($0[...]) }.flatMap { $0.isEmpty ? nil : $0 }
             if let given, let allowed = definition.refuse(given) {
                 let shown = definition.isSecret ? "(secret)" : "\"\(given)\""
                 throw SettingsError(description: "\(definition.name)=\(shown) is not allowed: \(allowed)")
@@ -44,6 +47,14 @@ struct Settings: Sendable {
             )
         }
         self.texts = texts
+        let names = Set(Self.definitions.map(\.name))
+        unknown = environment.keys.filter { $0.hasPrefix("STRATOS_") && !names.contains($0) }.sorted()
+        let notAllowed = autoEnrollDomains.filter { !allowedDomains.contains($0) }
+        guard allowedDomains.isEmpty || notAllowed.isEmpty else {
+            throw SettingsError(
+                description:
+                    "STRATOS_AUTO_ENROLL_DOMAINS names what STRATOS_ALLOWED_DOMAINS does not: \(notAllowed.joined(separator: ", "))")
+        }
     }
 
     private func text(_ name: String) -> String? { texts[name]!.text }
@@ -87,6 +98,11 @@ struct Settings: Sendable {
     /// The settings that a new deployment cannot do without and that are not there.
     var missing: [String] {
         Self.definitions.filter { $0.isRequired && texts[$0.name]!.text == nil }.map(\.name)
+    }
+
+    /// The variables that were given and change nothing, as this release lacks the part that they belong to.
+    var unused: [String] {
+        Self.definitions.filter { $0.state == .unused && texts[$0.name]!.source == "environment" }.map(\.name)
     }
 
     /// What `stratos config` prints: `{NAME: {value, source, state}}`, secrets masked.
@@ -150,6 +166,21 @@ extension Settings {
         .init(name: "STRATOS_LOG_LEVEL", defaultText: "info", refuse: logLevel),
         .init(name: "LOG_LEVEL", refuse: logLevel),
         .init(name: "STRATOS_DEV_MODE", defaultText: "false", refuse: oneOf("true", "false")),
+        .init(name: "STRATOS_ADMIN_PASSWORD", isSecret: true, state: .unused, refuse: { _ in nil }),
+        .init(name: "STRATOS_SYNC_TOKEN", isSecret: true, state: .unused, refuse: { _ in nil }),
+        .init(name: "STRATOS_RETENTION_DAYS", defaultText: "30", state: .unused, refuse: integer(1...36_500)),
+        .init(name: "STRATOS_HYDRATE_BLOCKED", defaultText: "false", state: .unused, refuse: oneOf("true", "false")),
+        .init(name: "STRATOS_MEMBER_PROOFS", defaultText: "false", state: .unused, refuse: oneOf("true", "false")),
+        .init(name: "STRATOS_PUBLIC_ENROLLMENTS", defaultText: "false", state: .unused, refuse: oneOf("true", "false")),
+        .init(name: "STRATOS_STREAM_CONNECTIONS_MAX", defaultText: "2000", state: .unused, refuse: integer(1...1_000_000)),
+        .init(name: "STRATOS_STREAM_IDLE_SECONDS", defaultText: "60", state: .unused, refuse: integer(1...86_400)),
+        .init(name: "STRATOS_OAUTH_CLIENT_SECRET", isSecret: true, state: .unused, refuse: { _ in nil }),
+        .init(name: "STRATOS_OAUTH_CLIENT_NAME", state: .unused, refuse: { _ in nil }),
+        .init(name: "STRATOS_OAUTH_LOGO_URI", state: .unused, refuse: url),
+        .init(name: "STRATOS_OAUTH_TOS_URI", state: .unused, refuse: url),
+        .init(name: "STRATOS_OAUTH_POLICY_URI", state: .unused, refuse: url),
+        .init(name: "STRATOS_REPO_URL", state: .unused, refuse: url),
+        .init(name: "STRATOS_OPERATOR_CONTACT", state: .unused, refuse: { _ in nil }),
     ]
 
     @Sendable private static func serviceDIDText(_ text: String) -> String? {
@@ -188,8 +219,11 @@ extension Settings {
     }
 
     @Sendable private static func keyHex(_ text: String) -> String? {
-        text.utf8.count == 64 && text.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit })
-            ? nil : "64 hexadecimal digits, a secp256k1 private key"
+        let isHex = text.utf8.count == 64 && text.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit })
+        guard isHex, (try? PrivateKey(curve: .k256, rawBytes: Hex.decode(text))) != nil else {
+            return "64 hexadecimal digits, a secp256k1 private key (not zero, and below the order of the curve)"
+        }
+        return nil
     }
 
     @Sendable private static func logLevel(_ text: String) -> String? {

@@ -19,6 +19,7 @@ struct Stratos: AsyncParsableCommand {
 enum Program {
     static func main() async {
         signal(SIGPIPE, SIG_IGN)
+        Descriptors.raise()
         do {
             var command = try Stratos.parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {
@@ -28,8 +29,39 @@ enum Program {
             }
         } catch {
             guard Stratos.exitCode(for: error) == .validationFailure else { Stratos.exit(withError: error) }
-            Output.note(Stratos.fullMessage(for: error))
+            if CommandLine.arguments.contains("--json") {
+                Output.printJSON(["error": "Usage", "message": .string(Stratos.message(for: error))])
+            } else {
+                Output.note(Stratos.fullMessage(for: error))
+            }
             exit(Problem.Status.usage.rawValue)
         }
+    }
+}
+
+/// The files and sockets that this process may have open.
+enum Descriptors {
+    /// As many as are asked for where the system lets us.
+    private static let wanted: rlim_t = 16_384
+
+    /// Takes what the system gives beyond the usual 1,024: each open actor costs three, each connection one.
+    static func raise() {
+        var limit = current()
+        guard limit.rlim_cur < wanted else { return }
+        limit.rlim_cur = min(wanted, limit.rlim_max)
+        // best effort: what is had is shared out below.
+        _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    /// Actors whose files may be open at a time: three descriptors each, at most half of all.
+    static var actorFilesMax: Int { max(4, min(512, available / 6)) }
+    /// Connections at a time: at most a quarter of all, for a server that cannot accept ends.
+    static var connectionsMax: Int { max(8, min(4096, available / 4)) }
+
+    private static var available: Int { Int(min(current().rlim_cur, wanted)) }
+
+    private static func current() -> rlimit {
+        var limit = rlimit()
+        return getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 ? limit : rlimit(rlim_cur: 1024, rlim_max: 1024)
     }
 }

@@ -19,11 +19,12 @@ package enum OperatorCommand: Hashable, Sendable {
     case logTail(count: Int, follow: Bool)
     case logStatistics
 
-    /// Whether the command appends to the log or changes projections.
-    package var changes: Bool {
+    /// Whether the command may append to the log: then it needs the service's key, and begins a log where there is none. What only
+    /// folds the log again signs nothing.
+    package var appends: Bool {
         switch self {
-        case .enroll, .importRepo, .rebuild, .dropProjections: true
-        case .export, .get, .usage, .digest, .verify, .logShow, .logTail, .logStatistics: false
+        case .enroll, .importRepo: true
+        case .rebuild, .dropProjections, .export, .get, .usage, .digest, .verify, .logShow, .logTail, .logStatistics: false
         }
     }
 }

@@ -77,6 +77,4 @@ package enum ActorStoreError: Error, Equatable {
     case outOfStep(actor: DID, at: UInt64, expected: UInt64)
     /// A row that no version of this program wrote.
     case unreadable(actor: DID, row: String)
-    /// Too much waits for the thread that has this actor open.
-    case overloaded
 }

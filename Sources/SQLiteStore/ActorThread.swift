@@ -1,4 +1,5 @@
 import ATProto
+import Commands
 
 /// A thread that alone has some actors' files open, and does what it is given in order. What waits is bounded; more is refused.
 final class ActorThread: Sendable {
@@ -20,11 +21,11 @@ final class ActorThread: Sendable {
     }
 
     /// Runs `body` on the thread.
-    /// - Throws: `ActorStoreError.overloaded` when too much waits or the thread has ended, and what `body` throws.
+    /// - Throws: `Refusal.overloaded` when too much waits or the thread has ended, and what `body` throws.
     func run<Result: Sendable>(_ body: @escaping @Sendable (OpenActors) throws -> Result) async throws -> Result {
         try await withCheckedThrowingContinuation { continuation in
             let push = queue.push { open in continuation.resume(with: Swift.Result { try body(open) }) }
-            if push != .queued { continuation.resume(throwing: ActorStoreError.overloaded) }
+            if push != .queued { continuation.resume(throwing: Refusal.overloaded) }
         }
     }
 

@@ -19,10 +19,16 @@ package struct ServerConfiguration: Sendable {
     package let credential: Agent.Credential
     package let writeRate: WriteRate
     package let imports: ImportStaging
+    /// What `/health` and `/ready` ask, each under the name of its component; it throws where that does not work.
+    package let probes: [(name: String, probe: @Sendable () async throws -> Void)]
+    /// The time by which writes are counted.
+    package let now: @Sendable () -> ContinuousClock.Instant
 
     package init(
         serviceDID: String, publicURL: String, serviceFragment: String, publicKeyMultibase: String, version: String,
-        credential: Agent.Credential, writeRate: WriteRate, imports: ImportStaging
+        credential: Agent.Credential, writeRate: WriteRate, imports: ImportStaging,
+        probes: [(name: String, probe: @Sendable () async throws -> Void)],
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
         self.serviceDID = serviceDID
         self.publicURL = publicURL
@@ -32,6 +38,8 @@ package struct ServerConfiguration: Sendable {
         self.credential = credential
         self.writeRate = writeRate
         self.imports = imports
+        self.probes = probes
+        self.now = now
     }
 }
 
@@ -39,19 +47,17 @@ package struct ServerConfiguration: Sendable {
 package func routes(
     engine: Engine, configuration: ServerConfiguration, authenticate: @escaping Authenticate, logger: Logger
 ) throws -> Router<BasicRequestContext> {
-    let router = Router(context: BasicRequestContext.self)
+    let router = Router(context: BasicRequestContext.self, options: .autoGenerateHeadEndpoints)
     router.add(middleware: EdgeMiddleware(logger: logger))
-    let writer = RecordWriter(engine: engine, credential: configuration.credential, limiter: WriteRateLimiter(configuration.writeRate))
+    let writer = RecordWriter(
+        engine: engine, credential: configuration.credential, limiter: WriteRateLimiter(configuration.writeRate), now: configuration.now)
     let methods =
         try recordMethods(engine, writer: writer)
         + repoMethods(engine, imports: configuration.imports, credential: configuration.credential)
     let dispatcher = XRPCDispatcher(methods, lexicons: engine.lexicons, authenticate: authenticate)
     for verb in [HTTPRequest.Method.get, .post, .head, .put, .patch, .delete] {
         router.on("/xrpc/:nsid", method: verb) { request, context in
-            guard engine.gate.isOpen else {
-                throw XRPCError(
-                    .serviceUnavailable, "ServiceUnavailable", "The service is rebuilding; try again shortly", headers: [.retryAfter: "5"])
-            }
+            guard engine.gate.isOpen else { throw XRPCError.unavailable("The service is rebuilding; try again shortly") }
             return try await dispatcher.dispatch(request, id: context.parameters.get("nsid") ?? "")
         }
     }
@@ -72,21 +78,24 @@ private func addPlainRoutes(to router: Router<BasicRequestContext>, engine: Engi
     router.get("/.well-known/did.json") { _, _ in Response.json(didDocument(configuration)) }
 }
 
-/// Asks the log for what only a working one can say.
+/// Asks each component for what only a working one can do.
 private func health(_ engine: Engine, _ configuration: ServerConfiguration, isReady: Bool) async -> Response {
-    let isSound: Bool
-    do {
-        _ = try await engine.log.statistics()
-        isSound = true
-    } catch {
-        engine.logger.error("the log does not answer", metadata: ["error": "\(error)"])
-        isSound = false
+    var components = ValueMap()
+    var isSound = isReady
+    for (name, probe) in configuration.probes {
+        do {
+            try await probe()
+            components[name] = "ok"
+        } catch {
+            engine.logger.error("not healthy", metadata: ["component": .string(name), "error": "\(error)"])
+            components[name] = "error"
+            isSound = false
+        }
     }
     let body: Value = [
-        "status": .string(isSound && isReady ? "ok" : "error"), "components": ["db": .string(isSound ? "ok" : "error")],
-        "version": .string(configuration.version),
+        "status": isSound ? "ok" : "error", "components": .map(components), "version": .string(configuration.version),
     ]
-    return Response.json(body, status: isSound && isReady ? .ok : .serviceUnavailable)
+    return Response.json(body, status: isSound ? .ok : .serviceUnavailable)
 }
 
 /// Both ids of the key and of the service: those that the wire's writers use, and those that its readers look for.
@@ -99,7 +108,8 @@ private func didDocument(_ configuration: ServerConfiguration) -> Value {
             "publicKeyMultibase": .string(configuration.publicKeyMultibase),
         ]
     }
-    let services = ["stratos", configuration.serviceFragment].map { fragment -> Value in
+    let names = configuration.serviceFragment == "stratos" ? ["stratos"] : ["stratos", configuration.serviceFragment]
+    let services = names.map { fragment -> Value in
         ["id": .string("#\(fragment)"), "type": "StratosService", "serviceEndpoint": .string(configuration.publicURL)]
     }
     return [

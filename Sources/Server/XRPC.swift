@@ -14,6 +14,15 @@ struct XRPCMethod: Sendable {
         case procedure
         /// POST with a CAR body, which the method reads itself.
         case upload
+
+        /// Of the body; nil where none is expected.
+        var mediaType: String? {
+            switch self {
+            case .query: nil
+            case .procedure: "application/json"
+            case .upload: "application/vnd.ipld.car"
+            }
+        }
     }
 
     /// Whether the method may be called without a credential. A credential that is sent is always verified.
@@ -91,6 +100,7 @@ struct XRPCDispatcher: Sendable {
     let methods: [String: XRPCMethod]
     let lexicons: Lexicons
     let authenticate: Authenticate
+    private let bodies = RequestBodies()
 
     init(_ methods: [XRPCMethod], lexicons: Lexicons, authenticate: @escaping Authenticate) {
         self.methods = Dictionary(uniqueKeysWithValues: methods.map { ($0.id.description, $0) })
@@ -107,14 +117,22 @@ struct XRPCDispatcher: Sendable {
         let caller = try await authenticate(request, method.id.description)
         if method.access == .user, case .anonymous = caller { throw XRPCError.authenticationRequired("Authorization required") }
         let parameters = try parameters(of: request, method: method)
-        let input = method.kind == .procedure ? try await input(of: request, method: method) : .null
-        return try await method.handle(
-            XRPCCall(
-                method: method.id, request: request, caller: caller, parameters: parameters, input: input))
+        try checkBody(of: request, method: method)
+        guard method.kind == .procedure else {
+            return try await method.handle(call(method, request, caller, parameters, input: .null))
+        }
+        let length = request.headers[.contentLength].flatMap(Int.init)
+        return try await bodies.read(request.body, length: length, bytesMax: Self.jsonBytesMax) { bytes in
+            try await method.handle(call(method, request, caller, parameters, input: try input(bytes, method: method)))
+        }
+    }
+
+    private func call(_ method: XRPCMethod, _ request: Request, _ caller: Caller, _ parameters: Value, input: Value) -> XRPCCall {
+        XRPCCall(method: method.id, request: request, caller: caller, parameters: parameters, input: input)
     }
 
     private func parameters(of request: Request, method: XRPCMethod) throws -> Value {
-        let given = request.uri.queryParameters.map { (String($0.key), String($0.value)) }
+        let given = try QueryString.pairs(in: request.uri.string)
         do {
             return .map(try lexicons.coerceParameters(of: method.id, from: given))
         } catch {
@@ -122,34 +140,36 @@ struct XRPCDispatcher: Sendable {
         }
     }
 
-    private func input(of request: Request, method: XRPCMethod) async throws -> Value {
-        let bytes = try await body(of: request)
-        guard !bytes.isEmpty else { throw XRPCError.invalidRequest("A request body is expected but none was provided") }
+    /// What the headers say of the body, before any of it is read.
+    private func checkBody(of request: Request, method: XRPCMethod) throws(XRPCError) {
+        let length = request.headers[.contentLength].flatMap(Int.init)
+        let hasBody = request.headers.contains(.transferEncoding) || (length ?? 0) > 0
+        guard let expected = method.kind.mediaType else {
+            guard !hasBody else { throw .invalidRequest("A request body was provided when none was expected") }
+            return
+        }
+        guard hasBody else { throw .invalidRequest("A request body is expected but none was provided") }
         guard let type = request.headers[.contentType] else {
-            throw XRPCError.invalidRequest("Request encoding (Content-Type) required but not provided")
+            throw .invalidRequest("Request encoding (Content-Type) required but not provided")
         }
-        let mediaType = type.split(separator: ";").first?.trimmingPrefix(" ").lowercased() ?? ""
-        guard mediaType.hasPrefix("application/json") else {
-            throw XRPCError.invalidRequest("Wrong request encoding (Content-Type): \(mediaType)")
+        let mediaType = type.prefix { $0 != ";" && $0 != "," && $0 != " " && $0 != "\t" }.lowercased()
+        guard mediaType == expected else { throw .invalidRequest("Wrong request encoding (Content-Type): \(mediaType)") }
+        if let coding = request.headers[.contentEncoding], coding.lowercased() != "identity" {
+            throw XRPCError(.unsupportedMediaType, "InvalidRequest", "A request body is taken as it is, without a Content-Encoding")
         }
+        if method.kind == .procedure, let length, length > Self.jsonBytesMax { throw .payloadTooLarge }
+    }
+
+    private func input(_ bytes: [UInt8], method: XRPCMethod) throws(XRPCError) -> Value {
+        guard !bytes.isEmpty else { throw .invalidRequest("A request body is expected but none was provided") }
         do {
             let value = method.normalize(try DataModelJSON.decode(bytes))
             try lexicons.validate(input: value, of: method.id)
             return value
         } catch let error as DataModelJSONError {
-            throw XRPCError.invalidRequest("the body is not valid JSON of the data model: \(error)")
-        } catch let error as LexiconError {
-            throw XRPCError.invalidRequest("\(error)")
+            throw .invalidRequest("the body is not valid JSON of the data model: \(error)")
+        } catch {
+            throw .invalidRequest("\(error)")
         }
-    }
-
-    private func body(of request: Request) async throws -> [UInt8] {
-        if let length = request.headers[.contentLength].flatMap(Int.init), length > Self.jsonBytesMax { throw XRPCError.payloadTooLarge }
-        var bytes: [UInt8] = []
-        for try await chunk in request.body {
-            guard bytes.count + chunk.readableBytes <= Self.jsonBytesMax else { throw XRPCError.payloadTooLarge }
-            bytes.append(contentsOf: chunk.readableBytesView)
-        }
-        return bytes
     }
 }
