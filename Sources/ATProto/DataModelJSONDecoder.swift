@@ -456,7 +456,8 @@ private struct JSONObjectEntries {
 
     consuming func sorted() -> [ValueMap.Entry] {
         if seen != nil { entries.sort { CanonicalOrder.compare($0.key, $1.key) < 0 } }
-        return entries
+        // The smallest objects give back what was reserved for them: a text of nothing else would take hundreds of times its size.
+        return entries.count <= 2 ? entries.withUnsafeBufferPointer { [ValueMap.Entry]($0) } : entries
     }
 }
 
