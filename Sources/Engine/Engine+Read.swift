@@ -64,10 +64,21 @@ extension Engine {
             }
             return Array(found.prefix(limit + 1))
         }
-        let page = visible.prefix(limit)
+        let page = visible.prefix(Self.countOnPage(visible.map(\.content.size), limit: limit))
         let contents = try await contents(of: page.map(\.content), owner: owner)
-        let cursor = visible.count > limit ? page.last?.content.path.recordKey : nil
+        let cursor = visible.count > page.count ? page.last?.content.path.recordKey : nil
         return ReadPolicy.releasePage(RecordPage(records: contents, cursor: cursor), of: page.map { $0.content.scope(owner) }, to: viewer)
+    }
+
+    /// How many of these records a page holds: `limit` at most, and no more than 4 MiB of them, but always one. Only what the viewer may
+    /// read is counted, so a page that ends early says nothing of what is hidden (I12).
+    private static func countOnPage(_ sizes: [Int], limit: Int) -> Int {
+        var bytes = 0
+        for (index, size) in sizes.prefix(limit).enumerated() {
+            bytes += size
+            if bytes > 4 << 20 { return max(1, index) }
+        }
+        return min(limit, sizes.count)
     }
 
     /// The records behind rows, their bytes from the log, where they are compared with their CIDs.
