@@ -21,7 +21,7 @@ package final class HTTPConnection: @unchecked Sendable {
     /// - Parameters:
     ///   - timeout: how long one call waits for the other end.
     ///   - receiveBytes: asks for a small receive buffer, so that a server that is not listened to notices soon.
-    package init(port: UInt16, timeout: Duration = .seconds(20), receiveBytes: Int32? = nil) throws(Failure) {
+    package init(port: UInt16, timeout: Duration = .seconds(30), receiveBytes: Int32? = nil) throws(Failure) {
         descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue), 0)
         guard descriptor >= 0 else { throw .system("socket", errno) }
         var time = timeval(
