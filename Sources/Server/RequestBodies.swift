@@ -30,7 +30,7 @@ extension RequestBody {
 final class RequestBodies: Sendable {
     struct Limits: Sendable {
         var freeBytes = 16 << 10
-        var arrivingBytesMax = 16 << 20
+        var arrivingBytesMax = 4 << 20
         var workingBytesMax = 2 << 20
         /// After so many bytes of large bodies the allocator gives back what it keeps of their values, which it otherwise keeps for
         /// each of its threads.
