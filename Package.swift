@@ -129,6 +129,12 @@ let package = Package(
         tests(
             "EngineTests",
             [logging, crypto, "Engine", "Authorization", "Projections", "Commands", "SQLiteStore", "EventLog", "ATProto", "Keys"]),
+        tests(
+            "DevnetTests",
+            [
+                "Devnet", "ATProto", "Keys", crypto, .product(name: "HummingbirdTesting", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"),
+            ]),
         tests("StoreTests", ["SQLiteStore", "CSQLite", "Projections", "EventLog", "ATProto", "Keys", crypto]),
         tests(
             "ServerTests",
