@@ -25,22 +25,25 @@ final class Listening: Sendable {
 }
 
 /// The two HTTP servers while they run.
+///
+/// They end by graceful shutdown and never by cancellation: that drops a connection which is being accepted, and NIO stops the
+/// whole process over it ("Deinited NIOAsyncWriter without calling finish()").
 final class Servers: Sendable {
-    private let group: ServiceGroup
-    /// Owned: `stop()` waits for its end, `deinit` cancels it.
+    /// Owned: it ends when `ending` does, and `stop()` waits for that.
     private let running: Task<Void, any Error>
+    private let ending: AsyncStream<Void>.Continuation
 
     private enum Name: Hashable { case plc, pds }
 
-    private init(group: ServiceGroup, running: Task<Void, any Error>) {
-        self.group = group
+    private init(running: Task<Void, any Error>, ending: AsyncStream<Void>.Continuation) {
         self.running = running
+        self.ending = ending
     }
 
-    /// Servers that were dropped without `stop()` end too, only not in order.
-    deinit { running.cancel() }
+    /// Servers that were dropped without `stop()` end too, only nobody waits for it.
+    deinit { ending.finish() }
 
-    /// Returns when both listen.
+    /// Returns when both listen. Takes no notice of cancellation, since that would leave one of them half open.
     static func start(
         plc: Router<BasicRequestContext>, pds: Router<BasicRequestContext>, at ports: Listening.Ports, logger: Logger
     ) async throws(DevnetError) -> (servers: Servers, ports: Listening.Ports) {
@@ -55,29 +58,40 @@ final class Servers: Sendable {
         }
         let services = [application(.plc, plc, port: ports.plc), application(.pds, pds, port: ports.pds)]
         let group = ServiceGroup(services: services, logger: logger)
+        let (endings, ending) = AsyncStream<Void>.makeStream()
         let running = Task {
             defer { opened.finish() }
-            try await group.run()
+            try await withThrowingTaskGroup(of: Void.self) { tasks in
+                tasks.addTask { try await group.run() }
+                tasks.addTask {
+                    for await _ in endings {}
+                    await group.triggerGracefulShutdown()
+                }
+                // The first to fail ends the other one too.
+                while try await tasks.next() != nil {}
+            }
         }
-        var listening: [Name: Int] = [:]
-        for await (name, port) in stream {
-            listening[name] = port
-            if listening.count == services.count { break }
-        }
+        let listening = await Task {
+            var listening: [Name: Int] = [:]
+            for await (name, port) in stream {
+                listening[name] = port
+                if listening.count == services.count { break }
+            }
+            return listening
+        }.value
         guard let plc = listening[.plc], let pds = listening[.pds] else {
-            // Either they have ended already, or the caller was cancelled while it waited for them.
-            running.cancel()
+            // One of them could not, and both have ended.
             switch await running.result {
             case .success: throw .notListening("the servers ended")
             case .failure(let reason): throw .notListening("\(reason)")
             }
         }
-        return (Servers(group: group, running: running), Listening.Ports(plc: plc, pds: pds))
+        return (Servers(running: running, ending: ending), Listening.Ports(plc: plc, pds: pds))
     }
 
     /// Ends both, open connections too, and returns when they have ended.
     func stop() async {
-        await group.triggerGracefulShutdown()
+        ending.finish()
         // How they ended is in the log already.
         _ = await running.result
     }
