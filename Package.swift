@@ -71,7 +71,7 @@ let package = Package(
         target("Commands", ["EventLog", "ATProto", "Keys"]),
         target("Projections", ["Commands", "EventLog", "ATProto", "Keys", crypto]),
         target("SQLiteStore", ["CSQLite", "Projections", "Commands", "EventLog", "ATProto", "Keys", crypto]),
-        target("Authorization", ["EventLog", "Projections", "ATProto", "Keys"]),
+        target("Authorization", ["EventLog", "Projections", "ATProto", "Keys", crypto]),
         target("Engine", ["Authorization", "Projections", "Commands", "EventLog", "ATProto", "Keys", logging, deque]),
         target(
             "Server",
