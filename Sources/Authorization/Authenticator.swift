@@ -91,7 +91,8 @@ package struct Authenticator: Sendable {
 
     /// The same for the administrators' own methods, which take nothing else.
     package func authenticateAdministrator(_ credentials: Credentials) throws -> Proven {
-        guard let header = credentials.authorization.first, credentials.authorization.count == 1, let space = header.firstIndex(of: " ") else {
+        guard let header = credentials.authorization.first, credentials.authorization.count == 1, let space = header.firstIndex(of: " ")
+        else {
             throw CredentialRefusal.wrongPassword
         }
         let value = header[header.index(after: space)...]

@@ -26,6 +26,8 @@ package enum CredentialRefusal: Error, Hashable, Sendable {
 
     /// A text that may stand between quotes in a header, whatever it was made from.
     private static func quotable(_ text: String) -> String {
-        String(decoding: text.utf8.filter { (0x20...0x7E).contains($0) && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }, as: UTF8.self)
+        String(
+            decoding: text.utf8.filter { (0x20...0x7E).contains($0) && $0 != UInt8(ascii: "\"") && $0 != UInt8(ascii: "\\") }, as: UTF8.self
+        )
     }
 }

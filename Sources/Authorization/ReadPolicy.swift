@@ -61,10 +61,27 @@ package enum ReadPolicy {
         viewer.caller == .user(owner) ? Readable(content) : nil
     }
 
-    /// Releases what every allow-listed AppView may know of a member.
-    package static func releaseToAppView<Content>(_ content: Content, caller: Caller) -> Readable<Content>? {
-        if case .appView = caller { Readable(content) } else { nil }
+    /// Releases what is known of a membership: to the member, to AppViews, to administrators, who grant it; to everybody where the
+    /// settings make memberships public.
+    package static func releaseMembership<Content>(
+        _ content: Content, of member: DID, arePublic: Bool = false, to viewer: Viewer
+    ) -> Readable<Content>? {
+        switch viewer.caller {
+        case .appView, .administrator: Readable(content)
+        case .user(let did): did == member || arePublic ? Readable(content) : nil
+        case .anonymous: arePublic ? Readable(content) : nil
+        }
     }
+
+    /// Whether a viewer may be told that a record exists which is hidden from them, where the service's settings tell at all: only
+    /// members, so that nobody learns it from outside.
+    package static func mayKnowOfHidden(_ viewer: Viewer) -> Bool {
+        if case .user = viewer.caller { true } else { false }
+    }
+
+    /// Releases one record to an administrator, whose receipt stands in the owner's log by now (`admin.read`). On every other way an
+    /// administrator is a stranger.
+    package static func releaseToAdministrator<Content>(_ content: Content) -> Readable<Content> { Readable(content) }
 
     /// Releases to whoever runs the program on the machine itself: they can read the files, so nothing is kept from them.
     /// Never called on behalf of a request from the network.

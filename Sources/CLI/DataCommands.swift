@@ -63,7 +63,7 @@ private func absolute(_ path: String) -> String {
     return String(cString: current) + "/" + path
 }
 
-private func parsed<Parsed>(_ text: String, _ what: String, _ parse: (String) throws -> Parsed) throws -> Parsed {
+func parsed<Parsed>(_ text: String, _ what: String, _ parse: (String) throws -> Parsed) throws -> Parsed {
     do { return try parse(text) } catch { throw ValidationError("\(text) is not \(what): \(error)") }
 }
 

@@ -9,7 +9,8 @@ struct Stratos: AsyncParsableCommand {
         commandName: "stratos", abstract: "Private, boundary-scoped records for AT Protocol, kept as a signed log of events.",
         version: version,
         subcommands: [
-            ServeCommand.self, EnrollCommand.self, ImportCommand.self, ExportCommand.self, GetCommand.self, UsageCommand.self,
+            ServeCommand.self, EnrollCommand.self, EnrollmentsCommand.self, BoundariesCommand.self, AuditCommand.self, ImportCommand.self,
+            ExportCommand.self, GetCommand.self, UsageCommand.self,
             DigestCommand.self, RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self, RepoCommand.self,
             KeygenCommand.self, ConfigCommand.self,
         ])

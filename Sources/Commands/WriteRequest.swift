@@ -50,10 +50,12 @@ package struct WriteRequest: Hashable, Sendable {
     package let refusesAbsentDelete: Bool
     package let agent: Agent
     package let client: ClientRequest?
+    /// What proved the caller, where it may be used once.
+    package let use: SingleUse?
 
     package init(
         repo: DID, writes: [RecordWrite], swapCommit: CID? = nil, checksLexicons: Bool = true, refusesAbsentDelete: Bool = false,
-        agent: Agent, client: ClientRequest? = nil
+        agent: Agent, client: ClientRequest? = nil, use: SingleUse? = nil
     ) {
         self.repo = repo
         self.writes = writes
@@ -62,6 +64,7 @@ package struct WriteRequest: Hashable, Sendable {
         self.refusesAbsentDelete = refusesAbsentDelete
         self.agent = agent
         self.client = client
+        self.use = use
     }
 
     package static let writesMax = 200

@@ -37,16 +37,7 @@ extension Engine {
     }
 
     private func grant(_ names: [String], terms: ServiceTerms) throws -> BoundarySet {
-        guard !names.isEmpty else { return try BoundarySet(terms.autoEnrollBoundaries) }
-        let service = terms.serviceDID.description
-        let qualified = names.map { BoundaryName.qualify($0, service: service) ?? $0 }
-        let refused = qualified.filter { !terms.allowedBoundaries.contains($0) }
-        guard refused.isEmpty else {
-            throw Refusal.invalidRequest(
-                "boundaries not in allowed domains: \(refused.joined(separator: ", "))"
-                    + "; allowed: \(terms.allowedBoundaries.map(BoundaryName.bare).joined(separator: ", "))")
-        }
-        return try BoundarySet(qualified)
+        try BoundarySet(names.isEmpty ? terms.autoEnrollBoundaries : qualified(allowed: names, terms: terms))
     }
 
     /// On the actor's thread. The key is kept before the event that names it: a key without an event is harmless, and is taken up

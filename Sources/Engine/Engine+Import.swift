@@ -33,7 +33,7 @@ extension Engine {
     /// records keep their CIDs and the tree its root; the commit is new, with a new rev (I10), signed by the actor's key here.
     /// - Throws: `Refusal`, with nothing written.
     package func importRepo(
-        _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent,
+        _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent, use: SingleUse? = nil,
         progress: @Sendable (_ done: Int, _ of: Int) async throws -> Void
     ) async throws -> ImportReceipt {
         guard try await isEnrolled(actor) else { throw Refusal.notEnrolled }
@@ -41,7 +41,7 @@ extension Engine {
         let judged = try await judge(repo, source: source, of: actor, options: options, progress: progress)
         return try await lanes.run(actor) {
             let prepared = try await withCurrentInLane(actor) { [self] context, rows in
-                try prepareImport(judged, of: actor, agent: agent, context: context, rows: rows)
+                try prepareImport(judged, of: actor, agent: agent, use: use, context: context, rows: rows)
             }
             try await append(prepared.append)
             return prepared.receipt
@@ -159,7 +159,7 @@ extension Engine {
 
     /// On the actor's thread.
     private func prepareImport(
-        _ repo: JudgedRepo, of actor: DID, agent: Agent, context: ActorContext, rows: any ActorRows
+        _ repo: JudgedRepo, of actor: DID, agent: Agent, use: SingleUse?, context: ActorContext, rows: any ActorRows
     ) throws -> PreparedImport {
         let state = context.state
         guard state.membership != nil, let head = state.repo else { throw Refusal.notEnrolled }
@@ -173,7 +173,7 @@ extension Engine {
             operationCount: UInt64(repo.operations.count), commit: commit, source: repo.sourceCommit)
         let event = try SignedEvent.sign(.repoImport(bulk), after: state.head, of: actor, time: time, with: try signing(state.tagKey))
         return PreparedImport(
-            append: Append(actor: actor, after: state.head, events: [event], blocks: repo.blocks + chunks),
+            append: Append(actor: actor, after: state.head, events: [event], blocks: repo.blocks + chunks, use: use),
             receipt: ImportReceipt(
                 imported: repo.operations.count, commit: commit.commit(of: actor).cid, rev: rev, data: repo.report.data))
     }

@@ -84,11 +84,8 @@ extension Engine {
         return found.flatMap { ReadPolicy.releaseAccount($0, of: owner, to: viewer) }
     }
 
-    /// Boundaries and attestation of a member: for the member and for AppViews.
+    /// Boundaries and attestation of a member, for those who may know them.
     package func membership(of member: EnrollmentSummary, to caller: Caller) -> Readable<Membership>? {
-        switch caller {
-        case .appView: ReadPolicy.releaseToAppView(member.membership, caller: caller)
-        default: ReadPolicy.releaseAccount(member.membership, of: member.did, to: Viewer(caller: caller, boundaries: .empty))
-        }
+        ReadPolicy.releaseMembership(member.membership, of: member.did, to: Viewer(caller: caller, boundaries: .empty))
     }
 }

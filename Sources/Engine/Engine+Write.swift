@@ -61,7 +61,8 @@ extension Engine {
                 scope: RequestRow.scope(actor: request.repo, by: request.agent, request: client), input: client.input,
                 sequence: event.event.sequence, time: time)
         }
-        let append = Append(actor: request.repo, after: state.head, events: [event], blocks: decision.blocks, request: row)
+        let append = Append(
+            actor: request.repo, after: state.head, events: [event], blocks: decision.blocks, request: row, use: request.use)
         let receipt = WriteReceipt(results: decision.results, commit: commit.commit(of: request.repo).cid, rev: rev, isNew: true)
         return PreparedWrite(append: append, receipt: receipt)
     }

@@ -23,16 +23,21 @@ package struct Append: Sendable {
     /// What the events newly refer to, an import's chunks too. A block that the actor already has is kept once.
     package let blocks: [Block]
     package let request: RequestRow?
+    /// What proved the caller, where it may be used once: the append is refused where it was used before.
+    package let use: SingleUse?
 
     package static let eventsMax = 200
 
-    package init(actor: DID, after: Head, events: [SignedEvent], blocks: [Block] = [], request: RequestRow? = nil) {
+    package init(
+        actor: DID, after: Head, events: [SignedEvent], blocks: [Block] = [], request: RequestRow? = nil, use: SingleUse? = nil
+    ) {
         precondition((1...Append.eventsMax).contains(events.count), "an append holds 1…\(Append.eventsMax) events")
         self.actor = actor
         self.after = after
         self.events = events
         self.blocks = blocks
         self.request = request
+        self.use = use
         checkInvariants()
     }
 
@@ -108,7 +113,7 @@ package protocol EventStore: Sendable {
 
     /// Stores all of it or nothing; durable when it returns (I5, I6). Appends of one actor that race are decided by the head:
     /// exactly one wins. Events that are acknowledged before another append begins have lower positions (I13).
-    /// - Throws: `headMoved`, `overloaded`, `noSpace` with nothing stored. After `storage` the outcome is unknown: read the head.
+    /// - Throws: `headMoved`, `alreadyUsed`, `overloaded`, `noSpace` with nothing stored. After `storage` the outcome is unknown: read the head.
     func append(_ append: Append) async throws(EventLogError) -> [Appended]
 
     /// The end of an actor's log; `.empty` where there is none.

@@ -83,8 +83,12 @@ package struct ActorFold {
             for operation in write.operations { try fold(operation, rev: write.commit.rev, at: at) }
             try fold(write.commit, at: at)
         case .repoImport(let bulk): try fold(bulk, at: at, chunk: chunk)
-        case .blobPut, .blobState, .moderationTakedown, .moderationRestore, .erasure, .erasureDone, .adminRead,
-            .serviceStart, .serviceKey, .serviceConfig:
+        case .adminRead(let read):
+            changes.adminReads.append(
+                AdminReadRow(
+                    sequence: at, time: event.time, administrator: read.provenance.by.identity.name, uri: read.uri, reason: read.reason))
+        case .blobPut, .blobState, .moderationTakedown, .moderationRestore, .erasure, .erasureDone, .serviceStart, .serviceKey,
+            .serviceConfig:
             break  // Nothing that these rows hold.
         }
     }
@@ -142,6 +146,7 @@ package struct ActorFold {
         changes.clears = true
         changes.records = [:]
         changes.usage = [:]
+        changes.adminReads = []
         changes.nodesAdded = [:]
         changes.nodesRemoved = []
         changes.state.repo = nil

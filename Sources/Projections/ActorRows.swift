@@ -13,6 +13,24 @@ package struct Usage: Hashable, Sendable {
     }
 }
 
+/// That an administrator read a record of this actor: a receipt that the actor can list.
+package struct AdminReadRow: Hashable, Sendable {
+    /// Of the event.
+    package let sequence: UInt64
+    package let time: Timestamp
+    package let administrator: String
+    package let uri: ATURI
+    package let reason: String
+
+    package init(sequence: UInt64, time: Timestamp, administrator: String, uri: ATURI, reason: String) {
+        self.sequence = sequence
+        self.time = time
+        self.administrator = administrator
+        self.uri = uri
+        self.reason = reason
+    }
+}
+
 /// What one or more events change in an actor's rows. Rows and state are applied in one transaction (I9).
 package struct ActorChanges: Sendable {
     /// The event that the rows stand at before, and after.
@@ -23,6 +41,7 @@ package struct ActorChanges: Sendable {
     package var nodesAdded: [CID: [UInt8]] = [:]
     package var nodesRemoved: Set<CID> = []
     package var usage: [NSID: Usage] = [:]
+    package var adminReads: [AdminReadRow] = []
     /// Whether what stood there before is gone as a whole.
     package var clears = false
 
@@ -43,6 +62,8 @@ package protocol ActorRows: AnyObject {
     /// The rows of a collection in order of their keys, from the one behind `after` on.
     func records(_ collection: NSID, after: RecordKey?, reversed: Bool, limit: Int) throws -> [RecordRow]
     func collections() throws -> [NSID: Usage]
+    /// Newest first, from the one before `before` on.
+    func adminReads(before: UInt64?, limit: Int) throws -> [AdminReadRow]
     /// The block of an MST node.
     func node(_ cid: CID) throws -> [UInt8]?
     /// Whether every record names a boundary.

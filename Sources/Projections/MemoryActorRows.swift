@@ -9,6 +9,7 @@ package final class MemoryActorRows: ActorRows {
     private var rows: [RecordPath: RecordRow] = [:]
     private var nodes: [CID: [UInt8]] = [:]
     private var usage: [NSID: Usage] = [:]
+    private var reads: [AdminReadRow] = []
 
     package init() {}
 
@@ -17,6 +18,10 @@ package final class MemoryActorRows: ActorRows {
     package func collections() -> [NSID: Usage] { usage }
     package func node(_ cid: CID) -> [UInt8]? { nodes[cid] }
     package func everyRecordHasBoundary() -> Bool { rows.values.allSatisfy { !$0.boundaries.isEmpty } }
+
+    package func adminReads(before: UInt64?, limit: Int) -> [AdminReadRow] {
+        Array(reads.reversed().filter { read in before.map { read.sequence < $0 } ?? true }.prefix(limit))
+    }
 
     package func records(_ collection: NSID, after: RecordKey?, reversed: Bool, limit: Int) -> [RecordRow] {
         let ordered = rows.values.filter { $0.path.collection == collection }
@@ -29,7 +34,8 @@ package final class MemoryActorRows: ActorRows {
     // I9: from where the rows stand, or not at all.
     package func apply(_ changes: ActorChanges) throws {
         precondition(changes.from == standing?.head.sequence ?? 0, "I9: changes from \(changes.from) upon \(standing?.head.sequence ?? 0)")
-        if changes.clears { (rows, nodes, usage) = ([:], [:], [:]) }
+        if changes.clears { (rows, nodes, usage, reads) = ([:], [:], [:], []) }
+        reads += changes.adminReads
         for (path, row) in changes.records { rows[path] = row }
         nodes.merge(changes.nodesAdded) { old, _ in old }
         for cid in changes.nodesRemoved { nodes[cid] = nil }
@@ -39,6 +45,7 @@ package final class MemoryActorRows: ActorRows {
 
     package func forEachRow(_ visit: (_ projection: String, _ key: String, _ row: Value) throws -> Void) throws {
         guard let standing else { return }
+        for read in reads { try visit("adminRead", read.key, read.row) }
         for (cid, bytes) in nodes.sorted(by: { $0.key < $1.key }) { try visit("node", cid.description, .bytes(bytes)) }
         let records = rows.values.map { (path: [$0.path.collection.description, $0.path.recordKey.description], row: $0) }
         for record in records.sorted(by: { $0.path.lexicographicallyPrecedes($1.path) }) {

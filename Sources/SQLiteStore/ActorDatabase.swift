@@ -7,7 +7,7 @@ import Projections
 /// or of another version. Confined to the thread that opened it.
 final class ActorDatabase: ActorRows {
     /// Raised when the tables change; a file with another number is made anew.
-    private static let schemaVersion: Int64 = 1
+    private static let schemaVersion: Int64 = 3
     private static let schema = """
         CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, version INTEGER NOT NULL, row BLOB NOT NULL);
         CREATE TABLE record (
@@ -16,6 +16,8 @@ final class ActorDatabase: ActorRows {
         CREATE INDEX record_unbounded ON record (collection) WHERE boundaries = '';
         CREATE TABLE node (cid BLOB PRIMARY KEY, bytes BLOB NOT NULL) WITHOUT ROWID;
         CREATE TABLE usage (collection TEXT PRIMARY KEY, records INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID;
+        CREATE TABLE admin_read (
+            sequence INTEGER PRIMARY KEY, time INTEGER NOT NULL, administrator TEXT NOT NULL, uri TEXT NOT NULL, reason TEXT NOT NULL);
         """
 
     var memory: AnyObject?
@@ -36,7 +38,7 @@ final class ActorDatabase: ActorRows {
 
     private func makeAnew() throws(SQLiteError) {
         try connection.transaction { () throws(SQLiteError) in
-            for table in ["state", "record", "node", "usage"] { try connection.execute("DROP TABLE IF EXISTS \(table)") }
+            for table in ["state", "record", "node", "usage", "admin_read"] { try connection.execute("DROP TABLE IF EXISTS \(table)") }
             try connection.execute(Self.schema)
             try connection.execute("PRAGMA user_version = \(Self.schemaVersion)")
         }
@@ -89,6 +91,27 @@ final class ActorDatabase: ActorRows {
         return Dictionary(uniqueKeysWithValues: try rows.map { (try NSID($0.0), $0.1) })
     }
 
+    func adminReads(before: UInt64?, limit: Int) throws -> [AdminReadRow] {
+        let found = try connection.all(
+            "SELECT sequence, time, administrator, uri, reason FROM admin_read WHERE sequence < ? ORDER BY sequence DESC LIMIT ?",
+            .integer(Int64(clamping: before ?? .max)), .integer(Int64(limit))
+        ) { row in Result { try Self.adminRead(row) } }
+        return try found.map { try $0.get() }
+    }
+
+    private static func adminRead(_ row: SQLiteStatement) throws -> AdminReadRow {
+        AdminReadRow(
+            sequence: row.unsigned(0), time: Timestamp(milliseconds: row.integer(1)), administrator: row.text(2),
+            uri: try ATURI(row.text(3)),
+            reason: row.text(4))
+    }
+
+    private func insert(_ read: AdminReadRow) throws(SQLiteError) {
+        try connection.run(
+            "INSERT INTO admin_read (sequence, time, administrator, uri, reason) VALUES (?, ?, ?, ?, ?)", .integer(Int64(read.sequence)),
+            .integer(read.time.milliseconds), .text(read.administrator), .text(read.uri.description), .text(read.reason))
+    }
+
     func node(_ cid: CID) throws -> [UInt8]? {
         try connection.single("SELECT bytes FROM node WHERE cid = ?", .blob(cid.bytes)) { $0.blob(0) }
     }
@@ -105,7 +128,7 @@ final class ActorDatabase: ActorRows {
             throw ActorStoreError.outOfStep(actor: actor, at: standing, expected: changes.from)
         }
         if changes.clears {
-            for table in ["record", "node", "usage"] { try connection.run("DELETE FROM \(table)") }
+            for table in ["record", "node", "usage", "admin_read"] { try connection.run("DELETE FROM \(table)") }
         }
         for (path, row) in changes.records { try put(row, at: path) }
         for (cid, bytes) in changes.nodesAdded {
@@ -113,6 +136,7 @@ final class ActorDatabase: ActorRows {
         }
         for cid in changes.nodesRemoved { try connection.run("DELETE FROM node WHERE cid = ?", .blob(cid.bytes)) }
         for (collection, usage) in changes.usage { try put(usage, of: collection) }
+        for read in changes.adminReads { try insert(read) }
         try connection.run(
             "INSERT OR REPLACE INTO state (id, sequence, version, row) VALUES (1, ?, ?, ?)",
             .integer(Int64(changes.state.head.sequence)), .integer(Int64(ProjectionVersion.actor)),
@@ -144,6 +168,10 @@ final class ActorDatabase: ActorRows {
 
     func forEachRow(_ visit: (_ projection: String, _ key: String, _ row: Value) throws -> Void) throws {
         guard let state = try state() else { return }
+        try forEach("SELECT sequence, time, administrator, uri, reason FROM admin_read ORDER BY sequence") { row in
+            let read = try Self.adminRead(row)
+            try visit("adminRead", read.key, read.row)
+        }
         try forEach("SELECT cid, bytes FROM node ORDER BY cid") { row in
             let cid = try CID(bytes: row.blob(0))
             try visit("node", cid.description, .bytes(row.blob(1)))

@@ -12,6 +12,8 @@ extension HTTPField.Name {
 /// the request's content (wire contract, section 1.0).
 struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
     let logger: Logger
+    /// The nonce for the next proof of possession.
+    let nonce: @Sendable () -> String
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
         let trace = traceID(of: request)
@@ -31,6 +33,7 @@ struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
             }
         }
         response.headers[.traceID] = trace
+        response.headers[.dpopNonce] = nonce()
         response.headers[.accessControlAllowOrigin] = "*"
         response.headers[.accessControlExposeHeaders] = "DPoP-Nonce,WWW-Authenticate,x-trace-id"
         return response

@@ -69,7 +69,6 @@ func recordMethods(_ engine: Engine, writer: RecordWriter) throws -> [XRPCMethod
 /// Writes on behalf of a caller: whose repo it is, how often, and then the engine.
 struct RecordWriter: Sendable {
     let engine: Engine
-    let credential: Agent.Credential
     let limiter: WriteRateLimiter
 
     func write(
@@ -82,7 +81,7 @@ struct RecordWriter: Sendable {
         let request = WriteRequest(
             repo: user, writes: writes, swapCommit: try call.input["swapCommit"]?.stringValue.map(parsedCID),
             checksLexicons: call.input["validate"]?.boolValue ?? true, refusesAbsentDelete: isBatch,
-            agent: Agent(did: user, credential: credential), client: try call.client())
+            agent: try call.agent(), client: try call.client(), use: call.proven?.use)
         return try await XRPCError.wording { try await engine.write(request) }
     }
 }

@@ -8,7 +8,7 @@ import Hummingbird
 import NIOCore
 
 /// Whole repos, proofs and enrollments (wire contract, sections 1.4 and 1.5).
-func repoMethods(_ engine: Engine, imports: ImportStaging, credential: Agent.Credential) throws -> [XRPCMethod] {
+func repoMethods(_ engine: Engine, imports: ImportStaging) throws -> [XRPCMethod] {
     [
         XRPCMethod(id: try NSID("zone.stratos.sync.getRepo"), kind: .query, access: .open) { call in
             guard let owner = call.did("did"),
@@ -41,7 +41,7 @@ func repoMethods(_ engine: Engine, imports: ImportStaging, credential: Agent.Cre
             let receipt = try await imports.staged(call.request) { source in
                 try await XRPCError.wording {
                     try await engine.importRepo(
-                        source, into: user, options: ImportOptions(), by: Agent(did: user, credential: credential), progress: { _, _ in })
+                        source, into: user, options: ImportOptions(), by: try call.agent(), use: call.proven?.use, progress: { _, _ in })
                 }
             }
             return .json(["imported": .integer(Int64(receipt.imported))])
@@ -57,7 +57,7 @@ func repoMethods(_ engine: Engine, imports: ImportStaging, credential: Agent.Cre
 }
 
 /// - Parameter membership: what stands beside the open part, for those who may know it.
-private func status(_ enrollment: EnrollmentSummary, _ membership: Membership?) -> ValueMap {
+func status(_ enrollment: EnrollmentSummary, _ membership: Membership?) -> ValueMap {
     var status: ValueMap = [
         "did": .string(enrollment.did.description), "enrolled": true, "active": true,
         "enrolledAt": .string(enrollment.membership.enrolledAt.description), "signingKey": .string(enrollment.signingKey.didKey),

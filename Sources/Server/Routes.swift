@@ -1,9 +1,9 @@
+package import Authorization
 package import Engine
 package import Hummingbird
 package import Logging
 import ATProto
 import Commands
-package import EventLog
 import HTTPTypes
 import NIOCore
 
@@ -15,37 +15,42 @@ package struct ServerConfiguration: Sendable {
     /// The service's public key, as a multibase.
     package let publicKeyMultibase: String
     package let version: String
-    /// What the callers of this server have proven themselves by.
-    package let credential: Agent.Credential
     package let writeRate: WriteRate
     package let imports: ImportStaging
+    /// Whether `hydrateRecords` tells members which records are hidden from them.
+    package let hydrateTellsBlocked: Bool
+    /// Whether `resolveEnrollments` tells everybody of everybody's boundaries.
+    package let enrollmentsArePublic: Bool
 
     package init(
         serviceDID: String, publicURL: String, serviceFragment: String, publicKeyMultibase: String, version: String,
-        credential: Agent.Credential, writeRate: WriteRate, imports: ImportStaging
+        writeRate: WriteRate, imports: ImportStaging, hydrateTellsBlocked: Bool = false, enrollmentsArePublic: Bool = false
     ) {
         self.serviceDID = serviceDID
         self.publicURL = publicURL
         self.serviceFragment = serviceFragment
         self.publicKeyMultibase = publicKeyMultibase
         self.version = version
-        self.credential = credential
         self.writeRate = writeRate
         self.imports = imports
+        self.hydrateTellsBlocked = hydrateTellsBlocked
+        self.enrollmentsArePublic = enrollmentsArePublic
     }
 }
 
 /// Every route of the service.
 package func routes(
-    engine: Engine, configuration: ServerConfiguration, authenticate: @escaping Authenticate, logger: Logger
+    engine: Engine, configuration: ServerConfiguration, authenticator: Authenticator, logger: Logger
 ) throws -> Router<BasicRequestContext> {
     let router = Router(context: BasicRequestContext.self)
-    router.add(middleware: EdgeMiddleware(logger: logger))
-    let writer = RecordWriter(engine: engine, credential: configuration.credential, limiter: WriteRateLimiter(configuration.writeRate))
+    router.add(middleware: EdgeMiddleware(logger: logger, nonce: { authenticator.nonce }))
+    let writer = RecordWriter(engine: engine, limiter: WriteRateLimiter(configuration.writeRate))
     let methods =
         try recordMethods(engine, writer: writer)
-        + repoMethods(engine, imports: configuration.imports, credential: configuration.credential)
-    let dispatcher = XRPCDispatcher(methods, lexicons: engine.lexicons, authenticate: authenticate)
+        + repoMethods(engine, imports: configuration.imports) + sharingMethods(engine, configuration) + administratorMethods(engine)
+    let dispatcher = XRPCDispatcher(
+        methods, lexicons: engine.lexicons,
+        authentication: RequestAuthentication(authenticator: authenticator, publicURL: configuration.publicURL))
     for verb in [HTTPRequest.Method.get, .post, .head, .put, .patch, .delete] {
         router.on("/xrpc/:nsid", method: verb) { request, context in
             guard engine.gate.isOpen else {

@@ -16,8 +16,9 @@ struct XRPCMethod: Sendable {
         case upload
     }
 
-    /// Whether the method may be called without a credential. A credential that is sent is always verified.
-    enum Access: Sendable { case open, user }
+    /// Whether the method may be called without a credential, by a person only, or by administrators only. A credential that is sent
+    /// is always verified.
+    enum Access: Sendable { case open, user, administrator }
 
     let id: NSID
     let kind: Kind
@@ -42,15 +43,27 @@ struct XRPCMethod: Sendable {
 struct XRPCCall: Sendable {
     let method: NSID
     let request: Request
-    let caller: Caller
+    /// Nil for a call without a credential.
+    let proven: Proven?
     let parameters: Value
     /// The JSON input; `.null` for queries and uploads.
     let input: Value
+
+    var caller: Caller { proven?.caller ?? .anonymous }
 
     /// The DID of a person who proved it.
     func user() throws -> DID {
         guard case .user(let did) = caller else { throw XRPCError.authenticationRequired("Authorization required") }
         return did
+    }
+
+    /// Who acts, as the log says it.
+    func agent() throws -> Agent {
+        switch proven?.caller {
+        case .user(let did), .appView(let did): Agent(did: did, credential: proven?.credential ?? .system)
+        case .administrator(let name): try Agent(administrator: name)
+        case .anonymous, nil: throw XRPCError.authenticationRequired("Authorization required")
+        }
     }
 
     /// A parameter that must be a DID; nil where it is a handle, which this release does not resolve.
@@ -90,12 +103,12 @@ struct XRPCDispatcher: Sendable {
 
     let methods: [String: XRPCMethod]
     let lexicons: Lexicons
-    let authenticate: Authenticate
+    let authentication: RequestAuthentication
 
-    init(_ methods: [XRPCMethod], lexicons: Lexicons, authenticate: @escaping Authenticate) {
+    init(_ methods: [XRPCMethod], lexicons: Lexicons, authentication: RequestAuthentication) {
         self.methods = Dictionary(uniqueKeysWithValues: methods.map { ($0.id.description, $0) })
         self.lexicons = lexicons
-        self.authenticate = authenticate
+        self.authentication = authentication
     }
 
     func dispatch(_ request: Request, id: String) async throws -> Response {
@@ -104,13 +117,13 @@ struct XRPCDispatcher: Sendable {
         let expected: HTTPRequest.Method = method.kind == .query ? .get : .post
         let isExpected = request.method == expected || (expected == .get && request.method == .head)
         guard isExpected else { throw XRPCError.invalidRequest("Incorrect HTTP method (\(request.method)) expected \(expected)") }
-        let caller = try await authenticate(request, method.id.description)
-        if method.access == .user, case .anonymous = caller { throw XRPCError.authenticationRequired("Authorization required") }
+        let proven = try await authentication.caller(of: request, method: method)
+        if method.access == .user, proven == nil { throw XRPCError.authenticationRequired("Authorization required") }
         let parameters = try parameters(of: request, method: method)
         let input = method.kind == .procedure ? try await input(of: request, method: method) : .null
         return try await method.handle(
             XRPCCall(
-                method: method.id, request: request, caller: caller, parameters: parameters, input: input))
+                method: method.id, request: request, proven: proven, parameters: parameters, input: input))
     }
 
     private func parameters(of request: Request, method: XRPCMethod) throws -> Value {

@@ -2,6 +2,7 @@ package import HTTPTypes
 package import Hummingbird
 import NIOCore
 import ATProto
+import Authorization
 import Commands
 import EventLog
 
@@ -37,6 +38,7 @@ package struct XRPCError: Error, HTTPResponseError, Sendable {
     /// What a client may know of the log's errors; the rest is ours, and is thrown on.
     init(_ error: EventLogError) throws {
         switch error {
+        case .alreadyUsed: self.init(.unauthorized, "AuthenticationRequired", TokenError.replayed.message)
         case .overloaded:
             self.init(.tooManyRequests, "RateLimitExceeded", "Too many writes are waiting", headers: [.retryAfter: "1"])
         case .noSpace:
