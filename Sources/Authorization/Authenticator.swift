@@ -1,6 +1,5 @@
 package import ATProto
 package import EventLog
-package import Keys
 
 /// What a request brings to prove who calls.
 package struct Credentials: Sendable {
@@ -208,25 +207,5 @@ package struct Authenticator: Sendable {
         case .again: throw refusal(.replayed)
         case .full: throw .unavailable(message: "Too many requests; try again in a moment")
         }
-    }
-}
-
-/// Where the keys that verify callers come from: documents and servers elsewhere.
-package struct CallerKeys: Sendable {
-    /// The key in a DID's document; nil where it has none of ours. The flag asks for the document as it is now.
-    let signingKey: @Sendable (DID, _ refresh: Bool) async throws(CredentialRefusal) -> PublicKey?
-    /// The key of the token's issuer, once that is proven to be the authorization server of its subject's own PDS.
-    let issuerKey: @Sendable (AccessToken) async throws(CredentialRefusal) -> PublicKey
-    /// The origin of a DID's PDS.
-    let pds: @Sendable (DID) async throws(CredentialRefusal) -> String
-
-    package init(
-        signingKey: @escaping @Sendable (DID, _ refresh: Bool) async throws(CredentialRefusal) -> PublicKey?,
-        issuerKey: @escaping @Sendable (AccessToken) async throws(CredentialRefusal) -> PublicKey,
-        pds: @escaping @Sendable (DID) async throws(CredentialRefusal) -> String
-    ) {
-        self.signingKey = signingKey
-        self.issuerKey = issuerKey
-        self.pds = pds
     }
 }
