@@ -13,7 +13,7 @@ struct LogInspection {
     /// Reads the whole log. Never throws: what cannot be read is a finding.
     func run() -> [Finding] {
         var findings: [Finding] = []
-        let checks: [() throws(EventLogError) -> [Finding]] = [structure, mark, bodies, actors, blocks, requests]
+        let checks: [() throws(EventLogError) -> [Finding]] = [structure, mark, bodies, actors, blocks, requests, uses]
         for check in checks {
             do { findings += try check() } catch { findings.append(finding(error)) }
         }
@@ -100,6 +100,18 @@ struct LogInspection {
             do { _ = try reader.request(scope) } catch { findings.append(finding(error)) }
         }
         return findings
+    }
+
+    private func uses() throws(EventLogError) -> [Finding] {
+        try reader.sql { connection throws(SQLiteError) in
+            let rows = try connection.all("SELECT id, scope, expires, checksum FROM uses ORDER BY id") {
+                ($0.integer(0), $0.blob(1), $0.integer(2), $0.integer(3))
+            }
+            return rows.compactMap { id, scope, expires, checksum in
+                let isSound = scope.count == 32 && LogSchema.useChecksum(SingleUse(scope: scope, expires: expires)) == checksum
+                return isSound ? nil : finding("the row of use \(id) does not match its checksum")
+            }
+        }
     }
 
     private func finding(_ error: EventLogError) -> Finding {

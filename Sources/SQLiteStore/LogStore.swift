@@ -106,10 +106,11 @@ package final class LogStore: EventStore {
         }
     }
 
-    /// Removes up to 500 rows of requests older than `time`.
-    /// - Returns: how many were removed.
-    package func expireRequests(before time: Timestamp) async throws(EventLogError) -> Int {
-        try await enqueue { .expireRequests(before: time, $0) }
+    /// Removes rows that no longer count at `now`, the oldest first and at most 500 of each kind: requests of seven days or more, and
+    /// uses of credentials that have expired.
+    /// - Returns: how many were removed; 0 ends a clean-up.
+    package func expire(now: Timestamp) async throws(EventLogError) -> Int {
+        try await enqueue { .expire(now: now, $0) }
     }
 
     private func enqueue<Value: Sendable>(

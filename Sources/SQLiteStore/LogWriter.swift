@@ -10,8 +10,8 @@ internal import EventLog
 final class LogWriter {
     enum Job: Sendable {
         case append(PendingAppend)
-        /// Removes request rows older than a time.
-        case expireRequests(before: Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)
+        /// Removes what no longer counts at a time: old request rows, and uses of credentials that have expired.
+        case expire(now: Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)
     }
 
     let connection: SQLiteConnection
@@ -71,11 +71,11 @@ final class LogWriter {
             case .append(let pending) where hasFailed: settle([ReadyAppend(pending: pending)], .failure(failure ?? .closed))
             case .append(let pending) where pending.isStaged: staging.begin(pending)
             case .append(let pending): group.append(ReadyAppend(pending: pending))
-            case .expireRequests(let before, let answer): expiries.append((before, answer))
+            case .expire(let now, let answer): expiries.append((now, answer))
             }
         }
         if !group.isEmpty { commit(group) }
-        for (before, answer) in expiries { answer.resume(returning: expireRequests(before: before)) }
+        for (now, answer) in expiries { answer.resume(returning: expire(now: now)) }
     }
 
     // MARK: One group
@@ -131,6 +131,7 @@ final class LogWriter {
             return .failure(.malformed("service.start: opens a generation that is not later than the log's"))
         }
 
+        if let use = append.use { guard try insert(use) else { return .failure(.alreadyUsed) } }
         let actor = if let known { known.actor } else { try insertActor(append.actor, into: &draft) }
         for (signed, position) in zip(append.events, positions) { try insert(signed, at: position, of: actor) }
         let rows = if let staged = ready.stagedRows { staged } else { try insertBlocks(append.blocks, of: actor, into: &draft) }
@@ -194,6 +195,14 @@ final class LogWriter {
             .integer(LogSchema.requestChecksum(request)))
     }
 
+    /// - Returns: false where it was used before; then nothing is written.
+    private func insert(_ use: SingleUse) throws(SQLiteError) -> Bool {
+        try connection.run(
+            "INSERT INTO uses(scope, expires, checksum) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", .blob(use.scope), .integer(use.expires),
+            .integer(LogSchema.useChecksum(use)))
+        return connection.changes == 1
+    }
+
     private func publish(_ draft: GroupDraft, _ last: MarkFile.Mark) {
         let appends = draft.outcomes.count { outcome in if case .success = outcome { true } else { false } }
         state.with { published in
@@ -233,7 +242,7 @@ final class LogWriter {
 
     var hasFailed: Bool { failure != nil }
 
-    private func expireRequests(before time: Timestamp) -> Result<Int, EventLogError> {
+    private func expire(now: Timestamp) -> Result<Int, EventLogError> {
         if let failure { return .failure(failure) }
         do throws(SQLiteError) {
             // Rows stand in the order they were made, so the old ones are the first ones; in slices, so that writers never wait long.
@@ -241,8 +250,13 @@ final class LogWriter {
             try connection.transaction { () throws(SQLiteError) in
                 try connection.run(
                     "DELETE FROM requests WHERE id IN (SELECT id FROM requests ORDER BY id LIMIT 500) AND time < ?",
-                    .integer(time.milliseconds))
+                    .integer(now.milliseconds - RequestRow.millisecondsMax + 1))
                 removed = connection.changes
+                // Uses expire nearly in the order they were made.
+                try connection.run(
+                    "DELETE FROM uses WHERE id IN (SELECT id FROM uses ORDER BY id LIMIT 500) AND expires < ?",
+                    .integer(now.milliseconds / 1000))
+                removed += connection.changes
             }
             return .success(removed)
         } catch {
