@@ -64,6 +64,8 @@ let package = Package(
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CSecp256k1", pkgConfig: "libsecp256k1", providers: [.apt(["libsecp256k1-dev"])]),
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CResolv"),
         .target(name: "CP256", dependencies: ["COpenSSL"], cSettings: [.treatAllWarnings(as: .error)]),
         target("Keys", ["CP256", "CSecp256k1", crypto]),
         target("ATProto", ["Keys", crypto], exclude: ["Lexicon/documents"]),
@@ -71,7 +73,7 @@ let package = Package(
         target("Commands", ["EventLog", "ATProto", "Keys"]),
         target("Projections", ["Commands", "EventLog", "ATProto", "Keys", crypto]),
         target("SQLiteStore", ["CSQLite", "Projections", "Commands", "EventLog", "ATProto", "Keys", crypto]),
-        target("Authorization", ["EventLog", "Projections", "ATProto", "Keys", crypto]),
+        target("Authorization", ["CCurl", "CResolv", "EventLog", "Projections", "ATProto", "Keys", crypto]),
         target("Engine", ["Authorization", "Projections", "Commands", "EventLog", "ATProto", "Keys", logging, deque]),
         target(
             "Server",
@@ -111,6 +113,7 @@ let package = Package(
         tests(
             "EngineTests",
             [logging, crypto, "Engine", "Authorization", "Projections", "Commands", "SQLiteStore", "EventLog", "ATProto", "Keys"]),
+        tests("AuthorizationTests", ["Authorization", "ATProto", "Keys"]),
         tests("StoreTests", ["SQLiteStore", "CSQLite", "Projections", "EventLog", "ATProto", "Keys", crypto]),
         tests(
             "ServerTests",
