@@ -58,6 +58,7 @@ let package = Package(
         .executable(name: "stratos", targets: ["CLI"]),
         .executable(name: "stratos-bench", targets: ["Benchmarks"]),
         .executable(name: "stratos-prove", targets: ["Proofs"]),
+        .executable(name: "stratos-devnet", targets: ["DevnetProgram"]),
     ],
     dependencies: pins,
     targets: [
@@ -103,6 +104,23 @@ let package = Package(
             name: "Proofs",
             dependencies: ["EventLog", "ATProto", "Keys", "Simulation", argumentParser],
             path: "tools/proofs",
+            swiftSettings: settings),
+        .target(
+            name: "Devnet",
+            dependencies: [
+                "ATProto", "Keys", crypto, logging, .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            path: "tools/devnet",
+            swiftSettings: settings),
+        .executableTarget(
+            name: "DevnetProgram",
+            dependencies: [
+                "Devnet", "ATProto", "Keys", argumentParser, logging,
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            path: "tools/devnet-program",
             swiftSettings: settings),
         .target(
             name: "Simulation",
