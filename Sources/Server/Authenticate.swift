@@ -38,7 +38,7 @@ extension XRPCError {
             self.init(.unauthorized, "AuthenticationRequired", message, headers: challenge.map { [.wwwAuthenticate: $0] } ?? [:])
         case .nonceRequired:
             self.init(
-                .unauthorized, "use_dpop_nonce", "DPoP nonce required", headers: [.wwwAuthenticate: "DPoP error=\"use_dpop_nonce\""])
+                .unauthorized, "AuthenticationRequired", "DPoP nonce required", headers: [.wwwAuthenticate: "DPoP error=\"use_dpop_nonce\""])
         case .notEnrolled: self.init(.badRequest, "NotEnrolled", "User is not enrolled in this Stratos service")
         case .throttled(let seconds):
             self.init(.tooManyRequests, "RateLimitExceeded", "Too many failed attempts", headers: [.retryAfter: String(seconds)])
