@@ -124,7 +124,7 @@ let package = Package(
             swiftSettings: settings),
         .target(
             name: "Simulation",
-            dependencies: ["EventLog", "ATProto", "Keys", crypto],
+            dependencies: ["SQLiteStore", "EventLog", "ATProto", "Keys", crypto],
             path: "Tests/Simulation",
             swiftSettings: settings),
         tests("FormatTests", ["ATProto", "Keys", "CP256", crypto]),

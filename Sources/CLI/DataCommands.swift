@@ -193,6 +193,10 @@ struct LogCommand: AsyncParsableCommand {
         @Option(help: "At most so many.") var limit: Int = 100
         @OptionGroup var options: DataOptions
 
+        func validate() throws {
+            guard limit > 0 else { throw ValidationError("--limit \(limit) is not a count of events: 1 or more") }
+        }
+
         func run() async throws {
             try await options.run(.logShow(did: try parsed(did, "a DID") { try DID($0) }, after: after, limit: limit))
         }
@@ -204,7 +208,11 @@ struct LogCommand: AsyncParsableCommand {
         @Flag(help: "Go on as events are appended.") var follow = false
         @OptionGroup var options: DataOptions
 
-        func run() async throws { try await options.run(.logTail(count: max(0, count), follow: follow)) }
+        func validate() throws {
+            guard count >= 0 else { throw ValidationError("-n \(count) is not a count of events: 0 or more") }
+        }
+
+        func run() async throws { try await options.run(.logTail(count: count, follow: follow)) }
     }
 
     struct Stats: AsyncParsableCommand {

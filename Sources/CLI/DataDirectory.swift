@@ -27,9 +27,7 @@ struct DataDirectory {
     private let actors: ActorDatabases
 
     static func open(_ path: String, settings: Settings, purpose: Purpose, logger: Logger) async throws -> DataDirectory {
-        if purpose == .read, access(path + "/" + LogStore.fileName, F_OK) != 0 {
-            throw Problem(status: .inputOutput, error: "NoLog", message: "\(path) holds no log")
-        }
+        if purpose == .read { try requireLog(in: path) }
         let store: LogStore
         do {
             store = try LogStore(directory: path) { error in
@@ -56,6 +54,17 @@ struct DataDirectory {
             keys: ActorKeys(read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }), authority: authority,
             lexicons: .embedded, surroundings: surroundings, logger: logger)
         return DataDirectory(path: path, engine: engine, authority: authority, store: store, actors: actors)
+    }
+
+    /// Reading makes no log where there is none, and does not mistake a lost one for none.
+    private static func requireLog(in path: String) throws(Problem) {
+        guard access(path + "/" + LogStore.fileName, F_OK) != 0 else { return }
+        guard let remains = LogStore.companions.first(where: { access(path + "/" + $0, F_OK) == 0 }) else {
+            throw Problem(status: .inputOutput, error: "NoLog", message: "\(path) holds no log")
+        }
+        throw Problem(
+            status: .inputOutput, error: "LogRefused",
+            message: "\(path)/\(LogStore.fileName) is missing, and \(remains) beside it is not: restore the log from a backup")
     }
 
     /// Writes what waits and lets go of the directory.

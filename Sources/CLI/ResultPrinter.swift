@@ -26,12 +26,12 @@ final class ResultPrinter: @unchecked Sendable {
         switch output {
         case .object(let value):
             clearProgress()
-            hasPrinted = true
             if json {
                 print(String(decoding: DataModelJSON.encode(value), as: UTF8.self))
             } else {
-                print(Self.laidOut(value))
+                print((hasPrinted ? "\n" : "") + Self.laidOut(value))
             }
+            hasPrinted = true
             fflush(nil)
         case .bytes(let bytes): try write(bytes)
         case .progress(let done, let total): show(done, total)
@@ -54,10 +54,14 @@ final class ResultPrinter: @unchecked Sendable {
             close(descriptor)
             unlink(path + ".part")
         }
+        let error: ValueMap = ["error": .string(name), "message": .string(message)]
         if !json {
             Output.note("error: \(message)")
-        } else if !hasPrinted {
-            Output.printJSON(["error": .string(name), "message": .string(message)])
+        } else if hasPrinted {
+            // Standard output holds results already, and nothing else.
+            Output.note(String(decoding: DataModelJSON.encode(.map(error)), as: UTF8.self))
+        } else {
+            Output.printJSON(error)
         }
         throw ExitCode(status)
     }

@@ -28,9 +28,22 @@ enum Program {
                 try command.run()
             }
         } catch {
-            guard Stratos.exitCode(for: error) == .validationFailure else { Stratos.exit(withError: error) }
-            Output.note(Stratos.fullMessage(for: error))
-            exit(Problem.Status.usage.rawValue)
+            end(with: error)
         }
+    }
+
+    /// Every error has one of the program's own exit codes. What was told already is an `ExitCode`, a request for help is none at all.
+    private static func end(with error: any Error) -> Never {
+        let code = Stratos.exitCode(for: error)
+        guard !(error is ExitCode), code != .success else { Stratos.exit(withError: error) }
+        let isUsage = code == .validationFailure
+        if CommandLine.arguments.contains("--json") {
+            Output.printJSON([
+                "error": isUsage ? "InvalidArguments" : "Failed", "message": .string(isUsage ? Stratos.message(for: error) : "\(error)"),
+            ])
+        } else {
+            Output.note(isUsage ? Stratos.fullMessage(for: error) : "error: \(error)")
+        }
+        exit((isUsage ? Problem.Status.usage : .inputOutput).rawValue)
     }
 }

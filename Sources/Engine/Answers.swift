@@ -63,8 +63,8 @@ extension Event {
     /// `{actor, seq, position, time, kind, cid, prev}`.
     func line(_ stored: StoredEvent) -> Value {
         [
-            "actor": .string(did.description), "seq": .integer(Int64(sequence)),
-            "position": stored.position.map { .integer(Int64($0)) } ?? .null, "time": .string(time.description),
+            "actor": .string(did.description), "seq": .place(sequence), "position": stored.position.map(Value.place) ?? .null,
+            "time": .string(time.description),
             "kind": .string(kind.description), "cid": .string(stored.cid.description), "prev": .optional(prev?.description),
         ]
     }
@@ -74,9 +74,16 @@ extension Finding {
     /// `{actor, seq, position, file, invariant, message}`.
     var value: Value {
         [
-            "actor": .optional(actor?.description), "seq": sequence.map { .integer(Int64($0)) } ?? .null,
-            "position": position.map { .integer(Int64($0)) } ?? .null, "file": .string(file), "invariant": .string(invariant),
+            "actor": .optional(actor?.description), "seq": sequence.map(Value.place) ?? .null,
+            "position": position.map(Value.place) ?? .null, "file": .string(file), "invariant": .string(invariant),
             "message": .string(message),
         ]
+    }
+}
+
+extension Value {
+    /// A number out of a row, which may be damaged and then be any at all: as near to it as JSON has one.
+    fileprivate static func place(_ number: UInt64) -> Value {
+        .integer(max(-DataModelJSON.integerMax, min(DataModelJSON.integerMax, Int64(bitPattern: number))))
     }
 }

@@ -105,6 +105,8 @@ extension Engine {
         options.actor = actor
         options.signatures = signatures
         let report = await ChainVerifier(log, options: options).verify()
+        // A damaged log may have lost the actor: only a whole one can say that there is none.
+        if report.isWhole, let actor { try await requireLog(of: actor) }
         try await emit(
             .object([
                 "ok": .bool(report.isWhole), "events": .integer(Int64(report.events)), "problems": .array(report.findings.map(\.value)),
@@ -132,7 +134,12 @@ extension Engine {
         } while before != nil
     }
 
+    private func requireLog(of did: DID) async throws {
+        guard try await log.head(of: did).sequence > 0 else { throw Refusal.notEnrolled }
+    }
+
     private func show(_ did: DID, after: UInt64, limit: Int, emit: Emit) async throws {
+        try await requireLog(of: did)
         var shown = after
         var left = limit
         while left > 0 {

@@ -102,7 +102,8 @@ extension OperatorCommand {
         case .verify(let actor, let signatures):
             Self.line("verify", ["actor": .optional(actor?.description), "signatures": .bool(signatures)])
         case .logShow(let did, let after, let limit):
-            Self.line("logShow", ["did": .string(did.description), "after": .integer(Int64(after)), "limit": .integer(Int64(limit))])
+            Self.line(
+                "logShow", ["did": .string(did.description), "after": .integer(Int64(clamping: after)), "limit": .integer(Int64(limit))])
         case .logTail(let count, let follow): Self.line("logTail", ["count": .integer(Int64(count)), "follow": .bool(follow)])
         case .logStatistics: Self.line("logStatistics", [:])
         }

@@ -29,6 +29,12 @@ struct BlockReference: Sendable {
     let place: ReferencePlace
 }
 
+/// The row of a request that an event says it has.
+struct RequestReference: Sendable {
+    let row: RequestRow
+    let position: UInt64?
+}
+
 /// One actor's log as the verifier follows it: the last event, and the few facts on which the next is judged.
 /// Owned by one shard, which alone touches it.
 final class ActorChain {
@@ -36,6 +42,8 @@ final class ActorChain {
     /// The last event that could be read.
     private(set) var head: Head = .empty
     var isListed = false
+    /// Raw cursor of the last event that has one.
+    private var position: UInt64 = 0
 
     private var tagKey: Leaf.TagKey?
     private var keyEpoch: UInt64 = 0
@@ -46,6 +54,7 @@ final class ActorChain {
     private var commit: ActorCommit?
 
     private var references: [BlockReference] = []
+    private var requests: [RequestReference] = []
     private var missing: [Missing] = []
     private var erased = ErasedSet()
 
@@ -82,6 +91,7 @@ final class ActorChain {
         note.unless(event.sequence == head.sequence + 1, "I2", "event \(event.sequence) follows \(head.sequence)")
         note.unless(event.prev == head.event, "I3", "prev is not the CID of the event before")
         note.unless(event.time >= head.time ?? event.time, "time", "earlier than the event before")
+        checkPosition(stored.position, &note)
         checkEpoch(event, stored, rules, &note)
         let body = body(of: event, stored, rules, &note)
         if let key = body?.tagKey { tagKey = Leaf.TagKey(key) }
@@ -96,6 +106,13 @@ final class ActorChain {
             references = []
         }
         head = Head(sequence: event.sequence, event: cid, time: event.time)
+    }
+
+    /// I13: what came later in one log stands later among all.
+    private func checkPosition(_ next: UInt64?, _ note: inout Note) {
+        guard let next else { return }
+        note.unless(next > position && StreamCursor(rawValue: next) != nil, "I13", "position \(next) after \(position)")
+        position = max(position, next)
     }
 
     /// I4: signed by the key in force where the event stands.
@@ -148,6 +165,7 @@ final class ActorChain {
 
     private func follow(_ body: EventBody?, of event: Event, _ rules: ChainRules, _ note: inout Note) {
         guard let body else { return }
+        if let row = RequestRow(of: event, saying: body) { requests.append(RequestReference(row: row, position: note.position)) }
         let isService = did == rules.history.service
         note.unless(event.kind.isOfService == isService, "format", "\(event.kind) stands in the wrong log")
         switch body {
@@ -249,6 +267,20 @@ final class ActorChain {
     func takeReferences() -> [BlockReference] {
         defer { references = [] }
         return references
+    }
+
+    func takeRequests() -> [RequestReference] {
+        defer { requests = [] }
+        return requests
+    }
+
+    /// Compares the row of a request with the event that it came with; a later event of the same request takes its place (I8).
+    /// - Parameter found: nil where there is none, although it is not too old.
+    func check(_ reference: RequestReference, _ found: RequestRow?, _ findings: inout FindingList) {
+        let row = reference.row
+        guard found != row, found.map({ $0.sequence <= row.sequence }) ?? true else { return }
+        let what = found.map { $0.sequence < row.sequence ? "is that of event \($0.sequence)" : "says something else" } ?? "is absent"
+        findings.add("I8", "the row of its request \(what)", actor: did, sequence: row.sequence, position: reference.position)
     }
 
     /// Compares a block with its CID. - Returns: what the block refers to in turn, where it is a chunk.

@@ -5,7 +5,7 @@ package import ATProto
 /// It goes through the events in order of position, page by page, and hands each page to shards that work at the same time,
 /// every actor always with the same shard. What a page's successor needs is carried in one small state an actor. After the
 /// walk it looks at every actor's log once more: for events without a position, and for a head that is not where the
-/// events end. It signs nothing and needs no private key.
+/// events end. It signs nothing and needs no private key. What it cannot see, because it is a whole log too: FORMAT.md, section 7.
 package struct ChainVerifier: Sendable {
     package struct Options: Sendable {
         /// Every event's signature, every commit's and every attestation's.
@@ -51,8 +51,8 @@ package struct ChainVerifier: Sendable {
             history: history, file: store.file, signatures: options.signatures, contents: options.contents, findingsMax: options.findingsMax
         )
         let shards = (0..<max(1, options.shards)).map { _ in VerifierShard(store: store, rules: rules) }
-        if options.actor == nil { await walk(shards, &findings) }
-        await finish(shards, history: history, &findings)
+        let walked = options.actor == nil ? await walk(shards, &findings) : .start
+        await finish(shards, history: history, behind: walked.rawValue, &findings)
         var events: UInt64 = 0, actors: UInt64 = 0
         for shard in shards {
             let result = await shard.result()
@@ -83,25 +83,34 @@ package struct ChainVerifier: Sendable {
                 }
             }
         } catch {
-            findings.add("storage", "the service's log: \(error)")
+            findings.add(error, "the service's log cannot be read on")
             return history
         }
     }
 
-    private func walk(_ shards: [VerifierShard], _ findings: inout FindingList) async {
+    /// - Returns: the place up to which every event was read.
+    private func walk(_ shards: [VerifierShard], _ findings: inout FindingList) async -> StreamCursor {
         var last = StreamCursor.start
         var count: UInt64 = 0
+        var skips = 0
         var read = await page(after: last)
         while true {
-            let page: [StoredEvent]
+            var page: [StoredEvent] = []
+            var damaged: StreamCursor?
             switch read {
+            case .success(let events):
+                guard !events.isEmpty else { return last }
+                page = events
             case .failure(let error):
-                findings.add("storage", "reading on after this position: \(error)", position: last.rawValue)
-                return
-            case .success(let events): page = events
+                damaged = damagedPlace(error, after: last)
+                let isLast = damaged == nil || skips == ChainVerifier.skipsMax
+                findings.add(error, isLast ? "the log cannot be read on" : "left out", position: last.rawValue)
+                guard let damaged, !isLast else { return last }
+                skips += 1
+                page = await before(damaged, after: last)
             }
-            guard !page.isEmpty else { return }
             last = checkPositions(of: page, after: last, &findings)
+            if let damaged { last = damaged }
             let parts = split(page, into: shards.count)
             // The next page is read while the shards work on this one.
             async let next = self.page(after: last)
@@ -114,9 +123,25 @@ package struct ChainVerifier: Sendable {
         }
     }
 
-    private func page(after cursor: StreamCursor) async -> Result<[StoredEvent], EventLogError> {
+    /// How many damaged rows a walk by position passes over, so that a human learns of more than the first.
+    private static let skipsMax = 100
+
+    private func damagedPlace(_ error: EventLogError, after last: StreamCursor) -> StreamCursor? {
+        guard case .damaged(_, let position?, _) = error, let place = StreamCursor(rawValue: position), place > last else { return nil }
+        return place
+    }
+
+    /// The events of a page that could not be read because of a row in it, up to that row.
+    private func before(_ damaged: StreamCursor, after last: StreamCursor) async -> [StoredEvent] {
+        guard damaged != last.next else { return [] }
+        let count = min(damaged.rawValue - last.rawValue - 1, UInt64(options.pageEvents))
+        guard case .success(let page) = await page(after: last, limit: Int(count)) else { return [] }
+        return page
+    }
+
+    private func page(after cursor: StreamCursor, limit: Int? = nil) async -> Result<[StoredEvent], EventLogError> {
         do throws(EventLogError) {
-            return .success(try await store.events(afterPosition: cursor.rawValue, limit: options.pageEvents))
+            return .success(try await store.events(afterPosition: cursor.rawValue, limit: limit ?? options.pageEvents))
         } catch {
             return .failure(error)
         }
@@ -155,9 +180,11 @@ package struct ChainVerifier: Sendable {
     private func shardIndex(_ hash: UInt64, _ count: Int) -> Int { Int(hash % UInt64(count)) }
 
     /// Every actor's log from where the walk left it to its head.
-    private func finish(_ shards: [VerifierShard], history: ServiceHistory, _ findings: inout FindingList) async {
+    private func finish(
+        _ shards: [VerifierShard], history: ServiceHistory, behind walked: UInt64, _ findings: inout FindingList
+    ) async {
         if let actor = options.actor {
-            for did in Set([actor, history.service].compactMap(\.self)) { await shards[0].finish(did) }
+            for did in Set([actor, history.service].compactMap(\.self)) { await shards[0].finish(did, behind: walked) }
             return
         }
         var last: DID?
@@ -172,13 +199,13 @@ package struct ChainVerifier: Sendable {
                 await withTaskGroup(of: Void.self) { group in
                     for (index, shard) in shards.enumerated() {
                         let mine = actors.filter { shardIndex(EventReader.didHash($0), shards.count) == index }
-                        group.addTask { for actor in mine { await shard.finish(actor) } }
+                        group.addTask { for actor in mine { await shard.finish(actor, behind: walked) } }
                     }
                 }
                 last = end
             }
         } catch {
-            findings.add("storage", "the list of actors: \(error)", actor: last)
+            findings.add(error, "the list of actors cannot be read on", actor: last)
             return
         }
         for shard in shards { await shard.reportUnlisted() }
@@ -206,6 +233,17 @@ struct FindingList: Sendable {
         _ invariant: String, _ message: String, actor: DID? = nil, sequence: UInt64? = nil, position: UInt64? = nil
     ) {
         add(Finding(actor: actor, sequence: sequence, position: position, file: file, invariant: invariant, message: message))
+    }
+
+    /// What a store said: the file and the place that it named, or those that were being read.
+    mutating func add(_ error: EventLogError, _ context: String, actor: DID? = nil, sequence: UInt64? = nil, position: UInt64? = nil) {
+        guard case .damaged(let file, let place, let message) = error else {
+            return add("storage", "\(context): \(error)", actor: actor, sequence: sequence, position: position)
+        }
+        add(
+            Finding(
+                actor: actor, sequence: sequence, position: place ?? position, file: file, invariant: "storage",
+                message: "\(message); \(context)"))
     }
 
     mutating func add(_ other: FindingList) {

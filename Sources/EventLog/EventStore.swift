@@ -141,6 +141,9 @@ package protocol EventStore: Sendable {
     /// The row of an earlier request, however old: the caller has the clock, the store has none.
     func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow?
 
+    /// Rows of requests from before this time may have been removed, because they counted no more. It only rises.
+    func requestsKeptFrom() async throws(EventLogError) -> Timestamp
+
     func statistics() async throws(EventLogError) -> LogStatistics
 
     /// What only the backend can see of its own damage: indexes against tables, a log behind its mark. Reads everything.

@@ -25,6 +25,14 @@ package struct RequestRow: Hashable, Sendable {
         self.time = time
     }
 
+    /// The row that goes with an event; nil where its client gave no key.
+    package init?(of event: Event, saying body: EventBody) {
+        guard let request = body.provenance.request else { return nil }
+        self.init(
+            scope: RequestRow.scope(actor: event.did, by: body.provenance.by, request: request), input: request.input,
+            sequence: event.sequence, time: event.time)
+    }
+
     package func counts(at now: Timestamp) -> Bool {
         now.milliseconds - time.milliseconds < RequestRow.millisecondsMax
     }

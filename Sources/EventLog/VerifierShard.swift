@@ -20,8 +20,10 @@ actor VerifierShard {
     func result() -> (events: UInt64, actors: UInt64, findings: FindingList) { (events, UInt64(chains.count), findings) }
 
     /// Takes events in order, of any actors of this shard.
-    /// - Parameter actor: whose log they were read from, where they were read from one.
-    func check(_ page: [StoredEvent], from actor: DID? = nil) async {
+    /// - Parameters:
+    ///   - actor: whose log they were read from, where they were read from one.
+    ///   - walked: the raw cursor up to which all events were read before; one that stands there has no place among them.
+    func check(_ page: [StoredEvent], from actor: DID? = nil, behind walked: UInt64 = 0) async {
         var touched: [DID: ActorChain] = [:]
         for stored in page {
             events += 1
@@ -36,15 +38,22 @@ actor VerifierShard {
                 findings.add("I2", "holds an event of \(event.did)", actor: actor, sequence: event.sequence, position: stored.position)
                 continue
             }
+            if let position = stored.position, position <= walked {
+                findings.add(
+                    "I13", "is found by its actor, and not at its position", actor: event.did, sequence: event.sequence, position: position)
+            }
             let chain = chain(of: event.did)
             chain.check(stored, event, rules, &findings)
             if rules.contents { touched[event.did] = chain }
         }
-        for chain in touched.values { await checkBlocks(of: chain) }
+        for chain in touched.values {
+            await checkRequests(of: chain)
+            await checkBlocks(of: chain)
+        }
     }
 
     /// Reads an actor's log on from where it was left, and compares where it ends with the head that the store gives.
-    func finish(_ actor: DID) async {
+    func finish(_ actor: DID, behind walked: UInt64) async {
         let chain = chain(of: actor)
         chain.isListed = true
         do throws(EventLogError) {
@@ -52,7 +61,7 @@ actor VerifierShard {
             while chain.head.sequence < head.sequence {
                 let page = try await store.events(of: actor, after: chain.head.sequence, limit: 500)
                 let before = chain.head.sequence
-                await check(page, from: actor)
+                await check(page, from: actor, behind: walked)
                 guard chain.head.sequence > before else { break }
             }
             if chain.head.sequence != head.sequence || chain.head.event != head.event {
@@ -61,7 +70,7 @@ actor VerifierShard {
                     sequence: head.sequence)
             }
         } catch {
-            findings.add("storage", "reading on after this event: \(error)", actor: actor, sequence: chain.head.sequence)
+            findings.add(error, "the log cannot be read on after this event", actor: actor, sequence: chain.head.sequence)
         }
         chain.reportMissing(&findings)
     }
@@ -80,6 +89,20 @@ actor VerifierShard {
         return chain
     }
 
+    /// I8: every row of a request that the last page's events came with is there, unless it is too old.
+    private func checkRequests(of chain: ActorChain) async {
+        for reference in chain.takeRequests() {
+            do throws(EventLogError) {
+                let found = try await store.request(reference.row.scope)
+                // Asked for afterwards: a row that was removed meanwhile is then known to be old.
+                if found == nil, reference.row.time < (try await store.requestsKeptFrom()) { continue }
+                chain.check(reference, found, &findings)
+            } catch {
+                findings.add(error, "the row of a request cannot be read", actor: chain.did, sequence: reference.row.sequence)
+            }
+        }
+    }
+
     /// I11: every block that the last page's events refer to is here with its own bytes, or is put down as missing.
     private func checkBlocks(of chain: ActorChain) async {
         var references = chain.takeReferences()
@@ -93,7 +116,7 @@ actor VerifierShard {
                 do throws(EventLogError) {
                     found = try await store.blocks(part.map(\.cid), of: chain.did)
                 } catch {
-                    findings.add("storage", "reading blocks: \(error)", actor: chain.did, sequence: part.first?.place.sequence)
+                    findings.add(error, "blocks cannot be read", actor: chain.did, sequence: part.first?.place.sequence)
                     continue
                 }
                 for reference in part { next += chain.check(reference, found[reference.cid], &findings) }

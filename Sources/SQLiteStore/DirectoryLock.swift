@@ -27,10 +27,14 @@ package final class DirectoryLock: Sendable {
 
     deinit { release() }
 
-    /// Lets the next one in.
+    /// Lets the next one in. Unlocked by name: a child process that is just being started holds a copy of the descriptor until it
+    /// runs its own program, and closing ours would leave the lock with it.
     package func release() {
         descriptor.withLock { descriptor in
-            if let open = descriptor { Glibc.close(open) }
+            if let open = descriptor {
+                flock(open, LOCK_UN)
+                Glibc.close(open)
+            }
             descriptor = nil
         }
     }

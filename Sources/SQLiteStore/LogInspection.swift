@@ -13,7 +13,7 @@ struct LogInspection {
     /// Reads the whole log. Never throws: what cannot be read is a finding.
     func run() -> [Finding] {
         var findings: [Finding] = []
-        let checks: [() throws(EventLogError) -> [Finding]] = [structure, mark, bodies, actors, blocks, requests, uses]
+        let checks: [() throws(EventLogError) -> [Finding]] = [structure, mark, owners, bodies, actors, blocks, requests, uses]
         for check in checks {
             do { findings += try check() } catch { findings.append(finding(error)) }
         }
@@ -28,6 +28,9 @@ struct LogInspection {
     }
 
     private func mark() throws(EventLogError) -> [Finding] {
+        guard MarkFile.exists(directory: directory, vfs: vfs) else {
+            return [Finding(file: MarkFile.fileName, invariant: "storage", message: "the file is missing")]
+        }
         let found: MarkFile.Mark?
         do { found = try MarkFile(directory: directory, vfs: vfs).mark } catch { throw EventLogError(error) }
         guard let found else { return [Finding(file: MarkFile.fileName, invariant: "storage", message: "no copy in it can be read")] }
@@ -43,6 +46,27 @@ struct LogInspection {
             ]
         }
         return []
+    }
+
+    /// An event is found by its actor's number, which nothing signs: it must be that of the actor whom the event itself names.
+    private func owners() throws(EventLogError) -> [Finding] {
+        var findings: [Finding] = []
+        try reader.sql { connection throws(SQLiteError) in
+            let statement = try connection.statement(
+                "SELECT e.position, e.actor, e.event, a.did FROM events e LEFT JOIN actors a ON a.id = e.actor ORDER BY e.position")
+            defer { statement.reset() }
+            while try statement.step(), findings.count < LogInspection.findingsMax {
+                let isOwn = statement.withBlob(2) { event in
+                    statement.withBlob(3) { did in EventEnvelope(event)?.isOf(did, in: event) ?? false }
+                }
+                if isOwn { continue }
+                findings.append(
+                    Finding(
+                        position: statement.unsigned(0), file: LogStore.fileName, invariant: "I2",
+                        message: "the row is of actor \(statement.integer(1)), the event is not"))
+            }
+        }
+        return findings
     }
 
     /// Every event was compared with its body by whoever walked the chains; here the bodies that belong to no event.
@@ -87,17 +111,21 @@ struct LogInspection {
         return findings
     }
 
+    /// Every row is what the body of its event says. That every event has its row is for whoever reads the bodies.
     private func requests() throws(EventLogError) -> [Finding] {
-        let scopes = try reader.sql { connection throws(SQLiteError) in
-            try connection.all("SELECT scope FROM requests ORDER BY id") { $0.blob(0) }
-        }
         var findings: [Finding] = []
-        for scope in scopes {
-            guard scope.count == 32 else {
-                findings.append(finding("the row of a request has a scope of \(scope.count) bytes"))
-                continue
+        var last = Int64.min
+        while findings.count < LogInspection.findingsMax {
+            let rows = try reader.sql { connection throws(SQLiteError) in
+                try connection.all(
+                    "SELECT \(StoredRequest.columns), id FROM requests WHERE id > ? ORDER BY id LIMIT 500", .integer(last)
+                ) { (StoredRequest($0), $0.integer(6)) }
             }
-            do { _ = try reader.request(scope) } catch { findings.append(finding(error)) }
+            guard let end = rows.last?.1 else { break }
+            for (row, _) in rows {
+                do { try check(row) } catch { findings.append(finding(error)) }
+            }
+            last = end
         }
         return findings
     }
@@ -112,6 +140,24 @@ struct LogInspection {
                 return isSound ? nil : finding("the row of use \(id) does not match its checksum")
             }
         }
+    }
+
+    private func check(_ stored: StoredRequest) throws(EventLogError) {
+        let row = try stored.checked()
+        let found = try reader.sql { connection throws(SQLiteError) in
+            try connection.single(
+                "SELECT \(LogRow.columns) FROM \(LogRow.tables) WHERE e.position = ?", .integer(Int64(bitPattern: stored.position))
+            ) { LogRow($0) }
+        }
+        guard let found else { throw unlike("no event stands there", stored) }
+        let event = try Event(bytes: found.event)
+        guard let bytes = try found.stored(of: nil).body else { throw unlike("the event's body is erased", stored) }
+        let expected = RequestRow(of: event, saying: try EventBody(kind: event.kind, bytes: bytes))
+        guard row == expected else { throw unlike("the event there is of another", stored) }
+    }
+
+    private func unlike(_ message: String, _ stored: StoredRequest) -> EventLogError {
+        .damaged(file: LogStore.fileName, position: stored.position, message: "the row of a request: \(message)")
     }
 
     private func finding(_ error: EventLogError) -> Finding {

@@ -38,15 +38,19 @@ struct LogOpening {
         }
         let last = try lastEvent(on: connection)
         try compare(mark?.mark, with: last, on: connection)
-        return try sql { () throws(SQLiteError) in try settle(connection, mark: mark, last: last) }
+        let staged = try stagedRanges(on: connection)
+        return try sql { () throws(SQLiteError) in
+            let figures = try figures(on: connection, last: last)
+            let (mark, orphans) = try settle(connection, mark: mark, last: last, staged: staged)
+            return OpenedLog(
+                connection: connection, mark: mark, next: figures.next, events: figures.events, actors: figures.actors, orphans: orphans)
+        }
     }
 
     private func openMark() throws(SQLiteError) -> MarkFile { try MarkFile(directory: directory, vfs: options.vfs) }
 
     private func openConnection() throws(SQLiteError) -> SQLiteConnection {
-        let connection = try SQLiteConnection(path: path, options: options.connection(.readWriteCreate, cacheKiB: options.writerCacheKiB))
-        connection.checkpointsWhenClosed = false
-        return connection
+        try SQLiteConnection(path: path, options: options.connection(.readWriteCreate, cacheKiB: options.writerCacheKiB))
     }
 
     /// SQLite removes the WAL of an empty file, so a log that has gone missing is noticed before it is opened.
@@ -104,16 +108,36 @@ struct LogOpening {
         }
     }
 
+    /// The rows of blocks that may be removed. A row of this table that is wrong would remove blocks that events refer to, so that
+    /// each has a checksum, and the table's own structure is looked at too: one wrong bit brings a row back that was deleted.
+    private func stagedRanges(on connection: SQLiteConnection) throws(LogStoreError) -> [ClosedRange<Int64>] {
+        let rows = try sql { () throws(SQLiteError) in
+            try connection.all("SELECT first, last, checksum FROM staged ORDER BY first") { ($0.integer(0), $0.integer(1), $0.integer(2)) }
+        }
+        guard !rows.isEmpty else { return [] }
+        let structure = try sql { () throws(SQLiteError) in try connection.all("PRAGMA integrity_check(staged)") { $0.text(0) } }
+        guard structure == ["ok"] else { throw damage("the table of staged blocks: \(structure.joined(separator: "; "))") }
+        return try rows.map { first, last, checksum throws(LogStoreError) in
+            guard first <= last, LogSchema.stagedChecksum(first...last) == checksum else {
+                throw damage("the row of staged blocks from \(first) does not match its checksum")
+            }
+            return first...last
+        }
+    }
+
+    private func damage(_ message: String) -> LogStoreError { .damaged(file: LogStore.fileName, position: nil, message: message) }
+
     /// Makes durable what was found, moves the mark there, and removes what was staged for appends that never came.
-    private func settle(_ connection: SQLiteConnection, mark: MarkFile?, last: MarkFile.Mark) throws(SQLiteError) -> OpenedLog {
+    /// - Returns: the mark, and those ranges that a full disk kept from being removed.
+    private func settle(
+        _ connection: SQLiteConnection, mark: MarkFile?, last: MarkFile.Mark, staged: [ClosedRange<Int64>]
+    ) throws(SQLiteError) -> (MarkFile, [ClosedRange<Int64>]) {
         try tolerateFullDisk { () throws(SQLiteError) in _ = try connection.checkpoint() }
         let mark = if let mark { mark } else { try openMark() }
         if mark.mark != last { try mark.write(last) }
 
         var orphans: [ClosedRange<Int64>] = []
-        for range in try connection.all(
-            "SELECT first, last FROM staged ORDER BY first", read: { $0.integer(0)...max($0.integer(0), $0.integer(1)) })
-        {
+        for range in staged {
             orphans.append(range)
             try tolerateFullDisk { () throws(SQLiteError) in
                 try LogStaging.sweep(range, on: connection)
@@ -121,13 +145,17 @@ struct LogOpening {
             }
         }
         connection.watchWAL()
-        return OpenedLog(
-            connection: connection, mark: mark,
-            next: LogNumbers(
-                position: last.position, lastActor: try connection.single("SELECT max(id) FROM actors") { $0.integer(0) } ?? 0,
-                lastBlock: try connection.single("SELECT max(id) FROM blocks") { $0.integer(0) } ?? 0),
-            events: try countEvents(on: connection), actors: try connection.single("SELECT count(*) FROM actors") { $0.unsigned(0) } ?? 0,
-            orphans: orphans)
+        return (mark, orphans)
+    }
+
+    /// What the writer counts on from. Read before anything is changed: a table that cannot be read refuses the log as it was found.
+    private func figures(
+        on connection: SQLiteConnection, last: MarkFile.Mark
+    ) throws(SQLiteError) -> (next: LogNumbers, events: UInt64, actors: UInt64) {
+        let next = LogNumbers(
+            position: last.position, lastActor: try connection.single("SELECT max(id) FROM actors") { $0.integer(0) } ?? 0,
+            lastBlock: try connection.single("SELECT max(id) FROM blocks") { $0.integer(0) } ?? 0)
+        return (next, try countEvents(on: connection), try connection.single("SELECT count(*) FROM actors") { $0.unsigned(0) } ?? 0)
     }
 
     /// A log on a full disk opens and can be read.

@@ -184,16 +184,20 @@ package final class LogReader {
 
     func request(_ scope: [UInt8]) throws(EventLogError) -> RequestRow? {
         let found = try sql { connection throws(SQLiteError) in
-            try connection.single("SELECT input, sequence, time, checksum FROM requests WHERE scope = ?", .blob(scope)) {
-                ($0.blob(0), $0.unsigned(1), $0.integer(2), $0.integer(3))
-            }
+            try connection.single("SELECT \(StoredRequest.columns) FROM requests WHERE scope = ?", .blob(scope)) { StoredRequest($0) }
         }
-        guard let (input, sequence, time, checksum) = found else { return nil }
-        let row = input.count == 32 ? RequestRow(scope: scope, input: input, sequence: sequence, time: Timestamp(milliseconds: time)) : nil
-        guard let row, LogSchema.requestChecksum(row) == checksum else {
-            throw .damaged(file: LogStore.fileName, position: nil, message: "the row of a request does not match its checksum")
+        return try found?.checked()
+    }
+}
+
+extension LogReader {
+    /// How far rows of requests were removed for their age.
+    func requestsKeptFrom() throws(EventLogError) -> Timestamp {
+        let time = try sql { connection throws(SQLiteError) in
+            try connection.single("SELECT value FROM meta WHERE name = 'requestsKeptFrom'") { $0.integer(0) }
         }
-        return row
+        guard let time else { throw .damaged(file: LogStore.fileName, position: nil, message: "meta says nothing of requests") }
+        return Timestamp(milliseconds: time)
     }
 }
 
@@ -232,6 +236,37 @@ private struct StoredBlock {
 
     private func damage(_ message: String) -> EventLogError {
         .damaged(file: LogStore.fileName, position: nil, message: "block row \(row): \(message)")
+    }
+}
+
+/// The row of a request as it was read, before anything in it is believed.
+struct StoredRequest {
+    private let scope: [UInt8]
+    private let input: [UInt8]
+    private let sequence: UInt64
+    private let time: Int64
+    let position: UInt64
+    private let checksum: Int64
+
+    static let columns = "scope, input, sequence, time, position, checksum"
+
+    init(_ statement: SQLiteStatement) {
+        scope = statement.blob(0)
+        input = statement.blob(1)
+        sequence = statement.unsigned(2)
+        time = statement.integer(3)
+        position = statement.unsigned(4)
+        checksum = statement.integer(5)
+    }
+
+    func checked() throws(EventLogError) -> RequestRow {
+        let row =
+            scope.count == 32 && input.count == 32
+            ? RequestRow(scope: scope, input: input, sequence: sequence, time: Timestamp(milliseconds: time)) : nil
+        guard let row, LogSchema.requestChecksum(row, position: position) == checksum else {
+            throw .damaged(file: LogStore.fileName, position: nil, message: "the row of a request does not match its checksum")
+        }
+        return row
     }
 }
 

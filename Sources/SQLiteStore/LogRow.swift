@@ -121,4 +121,8 @@ struct EventEnvelope {
     func isOf(_ actor: DID, in event: [UInt8]) -> Bool {
         event[did].elementsEqual(actor.description.utf8)
     }
+
+    func isOf(_ actor: UnsafeRawBufferPointer, in event: UnsafeRawBufferPointer) -> Bool {
+        event[did].elementsEqual(actor)
+    }
 }

@@ -10,7 +10,9 @@ internal import EventLog
 ///
 /// `body` and `block` are what `SealedRow` describes: a sealing prefix and the content, with the slot of their key. Of the leaf
 /// only the tag is stored, because the rest is the event's digest. A checksum is the first eight bytes of a SHA-256, and covers what no
-/// hash elsewhere covers: the place and the tag of an event, an actor's number, a request's row, a use.
+/// hash elsewhere covers: the place and the tag of an event, an actor's number, a request's row, a use, which blocks may be removed. It is
+/// against accidents; what somebody changed who makes the checksum anew, `verify` compares with what is signed. For that a
+/// request's row names the position of its event.
 enum LogSchema {
     static let applicationID: Int64 = 0x5354_5241  // "STRA"
     static let format: Int64 = 1
@@ -27,10 +29,10 @@ enum LogSchema {
         "CREATE TABLE bodies(position INTEGER PRIMARY KEY, slot INTEGER, body BLOB)",
         "CREATE TABLE blocks(id INTEGER PRIMARY KEY, actor INTEGER NOT NULL, cid BLOB NOT NULL, slot INTEGER, block BLOB)",
         "CREATE UNIQUE INDEX blocks_of_actor ON blocks(actor, cid)",
-        "CREATE TABLE staged(first INTEGER PRIMARY KEY, last INTEGER NOT NULL)",
+        "CREATE TABLE staged(first INTEGER PRIMARY KEY, last INTEGER NOT NULL, checksum INTEGER NOT NULL)",
         """
         CREATE TABLE requests(id INTEGER PRIMARY KEY, scope BLOB NOT NULL UNIQUE, input BLOB NOT NULL, sequence INTEGER NOT NULL, \
-        time INTEGER NOT NULL, checksum INTEGER NOT NULL)
+        time INTEGER NOT NULL, position INTEGER NOT NULL, checksum INTEGER NOT NULL)
         """,
         "CREATE TABLE uses(id INTEGER PRIMARY KEY, scope BLOB NOT NULL UNIQUE, expires INTEGER NOT NULL, checksum INTEGER NOT NULL)",
     ]
@@ -38,7 +40,7 @@ enum LogSchema {
     static func create(on connection: SQLiteConnection) throws(SQLiteError) {
         try connection.transaction { () throws(SQLiteError) in
             for statement in statements { try connection.execute(statement) }
-            try connection.run("INSERT INTO meta(name, value) VALUES ('rowVersion', ?)", .integer(rowVersion))
+            try connection.run("INSERT INTO meta(name, value) VALUES ('rowVersion', ?), ('requestsKeptFrom', 0)", .integer(rowVersion))
             try connection.execute("PRAGMA application_id = \(applicationID)")
             try connection.execute("PRAGMA user_version = \(format)")
         }
@@ -89,12 +91,20 @@ enum LogSchema {
         return first(of: hash.finalize())
     }
 
-    static func requestChecksum(_ row: RequestRow) -> Int64 {
+    static func stagedChecksum(_ range: ClosedRange<Int64>) -> Int64 {
+        var hash = SHA256()
+        withUnsafeBytes(of: range.lowerBound.bigEndian) { hash.update(bufferPointer: $0) }
+        withUnsafeBytes(of: range.upperBound.bigEndian) { hash.update(bufferPointer: $0) }
+        return first(of: hash.finalize())
+    }
+
+    static func requestChecksum(_ row: RequestRow, position: UInt64) -> Int64 {
         var hash = SHA256()
         hash.update(data: row.scope)
         hash.update(data: row.input)
         withUnsafeBytes(of: row.sequence.bigEndian) { hash.update(bufferPointer: $0) }
         withUnsafeBytes(of: row.time.milliseconds.bigEndian) { hash.update(bufferPointer: $0) }
+        withUnsafeBytes(of: position.bigEndian) { hash.update(bufferPointer: $0) }
         return first(of: hash.finalize())
     }
 

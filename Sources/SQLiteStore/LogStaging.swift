@@ -109,7 +109,9 @@ extension LogWriter {
             try stageSlice(of: &active, into: &draft)
             if draft.next.lastBlock >= first {
                 slice = first...draft.next.lastBlock
-                try connection.run("INSERT INTO staged(first, last) VALUES (?, ?)", .integer(first), .integer(draft.next.lastBlock))
+                try connection.run(
+                    "INSERT INTO staged(first, last, checksum) VALUES (?, ?, ?)", .integer(first), .integer(draft.next.lastBlock),
+                    .integer(LogSchema.stagedChecksum(first...draft.next.lastBlock)))
             }
             isCommitting = true
             try transaction.commit()

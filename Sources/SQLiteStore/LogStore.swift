@@ -23,8 +23,11 @@ package struct LogStoreOptions: Sendable {
 
     package init() {}
 
+    /// None of them checkpoints by itself, not even when it is closed: the writer does, and only where the log is sound.
     func connection(_ access: SQLiteOptions.Access, cacheKiB: Int64) -> SQLiteOptions {
-        SQLiteOptions(access: access, synchronous: .full, autocheckpointPages: 0, cacheKiB: cacheKiB, vfs: vfs)
+        var options = SQLiteOptions(access: access, synchronous: .full, autocheckpointPages: 0, cacheKiB: cacheKiB, vfs: vfs)
+        options.checkpointsWhenClosed = false
+        return options
     }
 }
 
@@ -41,6 +44,8 @@ package struct LogReceipt: Hashable, Sendable {
 /// exits, and until then everything is refused. A full disk refuses appends and nothing else.
 package final class LogStore: EventStore {
     package static let fileName = "log.sqlite"
+    /// Files beside it that are never there without it.
+    package static let companions = [MarkFile.fileName, fileName + "-wal"]
 
     package var file: String { LogStore.fileName }
     package let directory: String
@@ -137,6 +142,9 @@ package final class LogStore: EventStore {
                 throw .malformed("event: the leaf is not the event's")
             }
         }
+        if let sequence = append.request?.sequence, !append.events.contains(where: { $0.event.sequence == sequence }) {
+            throw .malformed("request: event \(sequence) is not one that it became")
+        }
         for block in append.blocks where CID(hashing: block.bytes, codec: block.cid.codec) != block.cid {
             throw .malformed("block: its bytes do not match \(block.cid)")
         }
@@ -199,6 +207,10 @@ package final class LogStore: EventStore {
 
     package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? {
         try await read { reader throws(EventLogError) in try reader.request(scope) }
+    }
+
+    package func requestsKeptFrom() async throws(EventLogError) -> Timestamp {
+        try await read { reader throws(EventLogError) in try reader.requestsKeptFrom() }
     }
 
     package func statistics() async throws(EventLogError) -> LogStatistics {

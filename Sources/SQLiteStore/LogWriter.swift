@@ -135,7 +135,9 @@ final class LogWriter {
         let actor = if let known { known.actor } else { try insertActor(append.actor, into: &draft) }
         for (signed, position) in zip(append.events, positions) { try insert(signed, at: position, of: actor) }
         let rows = if let staged = ready.stagedRows { staged } else { try insertBlocks(append.blocks, of: actor, into: &draft) }
-        if let request = append.request { try insert(request) }
+        if let request = append.request {
+            try insert(request, at: positions[Int(request.sequence - append.events[0].event.sequence)])
+        }
         for range in ready.stagedRanges { try connection.run("DELETE FROM staged WHERE first = ?", .integer(range.lowerBound)) }
 
         let lastEvent = append.events[append.events.count - 1]
@@ -187,12 +189,12 @@ final class LogWriter {
         try body.run(binding: 2, uncopied: SealedRow(plain: signed.bodyBytes).stored)
     }
 
-    private func insert(_ request: RequestRow) throws(SQLiteError) {
+    private func insert(_ request: RequestRow, at position: UInt64) throws(SQLiteError) {
         // A scope that is there already is of a request too old to count: who decides holds the clock.
         try connection.run(
-            "INSERT OR REPLACE INTO requests(scope, input, sequence, time, checksum) VALUES (?, ?, ?, ?, ?)", .blob(request.scope),
-            .blob(request.input), .integer(Int64(bitPattern: request.sequence)), .integer(request.time.milliseconds),
-            .integer(LogSchema.requestChecksum(request)))
+            "INSERT OR REPLACE INTO requests(scope, input, sequence, time, position, checksum) VALUES (?, ?, ?, ?, ?, ?)",
+            .blob(request.scope), .blob(request.input), .integer(Int64(bitPattern: request.sequence)), .integer(request.time.milliseconds),
+            .integer(Int64(bitPattern: position)), .integer(LogSchema.requestChecksum(request, position: position)))
     }
 
     /// - Returns: false where it was used before; then nothing is written.
@@ -246,12 +248,16 @@ final class LogWriter {
         if let failure { return .failure(failure) }
         do throws(SQLiteError) {
             // Rows stand in the order they were made, so the old ones are the first ones; in slices, so that writers never wait long.
+            let keptFrom = now.milliseconds - RequestRow.millisecondsMax + 1
             var removed = 0
             try connection.transaction { () throws(SQLiteError) in
                 try connection.run(
                     "DELETE FROM requests WHERE id IN (SELECT id FROM requests ORDER BY id LIMIT 500) AND time < ?",
-                    .integer(now.milliseconds - RequestRow.millisecondsMax + 1))
+                    .integer(keptFrom))
                 removed = connection.changes
+                if removed > 0 {
+                    try connection.run("UPDATE meta SET value = max(value, ?) WHERE name = 'requestsKeptFrom'", .integer(keptFrom))
+                }
                 // Uses expire nearly in the order they were made.
                 try connection.run(
                     "DELETE FROM uses WHERE id IN (SELECT id FROM uses ORDER BY id LIMIT 500) AND expires < ?",

@@ -17,6 +17,8 @@ package struct SQLiteOptions: Sendable {
     package var autocheckpointPages: Int64
     package var busyTimeout: Duration
     package var cacheKiB: Int64
+    /// Whether closing the file's last connection copies the WAL into it and removes the WAL.
+    package var checkpointsWhenClosed = true
     /// The name of a registered VFS; nil = the operating system's.
     package var vfs: String?
 
@@ -74,6 +76,8 @@ package final class SQLiteConnection {
             throw error
         }
         self.handle = handle
+        // Before anything else is tried: a connection that fails is closed too.
+        checkpointsWhenClosed = options.checkpointsWhenClosed
         do {
             try configure(options)
         } catch {

@@ -66,6 +66,8 @@ package final class FaultyEventStore: EventStore {
     }
 
     package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
+    package func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await base.requestsKeptFrom() }
+
     package func statistics() async throws(EventLogError) -> LogStatistics { try await base.statistics() }
     package func inspect() async -> [Finding] { await base.inspect() }
 }

@@ -155,7 +155,8 @@ package struct SimulatedActor: Sendable {
     }
 
     /// One event with so many operations: creates, and where there are records updates and deletes of some.
-    package mutating func write(operations count: Int = 1, recordBytes: Int = 300) throws -> Append {
+    /// - Parameter key: the client's idempotency key; with one, the row of the request goes with the event.
+    package mutating func write(operations count: Int = 1, recordBytes: Int = 300, idempotencyKey key: String? = nil) throws -> Append {
         tick()
         var (operations, blocks, used): ([RecordOperation], [Block], Set<RecordPath>) = ([], [], [])
         while operations.count < count {
@@ -165,7 +166,21 @@ package struct SimulatedActor: Sendable {
             if let block { blocks.append(block) }
         }
         data = root(data, records.mapValues(\.cid))
-        return try append([.repoWrite(RepoWrite(provenance: provenance(), operations: operations, commit: try commit()))], blocks: blocks)
+        let (provenance, row) = try request(key)
+        let write = RepoWrite(provenance: provenance, operations: operations, commit: try commit())
+        return try append([.repoWrite(write)], blocks: blocks, request: row)
+    }
+
+    /// What the next event's body says of a request, and the row that goes with it.
+    private mutating func request(_ key: String?) throws -> (Provenance, RequestRow?) {
+        guard let key else { return (provenance(), nil) }
+        let client = try ClientRequest(
+            idempotencyKey: key, input: ["key": .string(key)], method: try NSID("com.atproto.repo.applyWrites"))
+        let provenance = provenance(client)
+        let row = RequestRow(
+            scope: RequestRow.scope(actor: did, by: provenance.by, request: client), input: client.input, sequence: head.sequence + 1,
+            time: time())
+        return (provenance, row)
     }
 
     private mutating func operation(recordBytes: Int, excluding used: Set<RecordPath>) throws -> (RecordOperation, Block?) {
@@ -234,11 +249,13 @@ package struct SimulatedActor: Sendable {
     }
 
     /// An event that no earlier one decides, for writers that race.
-    package mutating func putBlob(request: RequestRow? = nil) throws -> Append {
+    /// - Parameter request: a row that says something else than the body: to be stored, not to be verified.
+    package mutating func putBlob(idempotencyKey key: String? = nil, request: RequestRow? = nil) throws -> Append {
         tick()
+        let (provenance, row) = try self.request(key)
         let blob = BlobPut(
-            provenance: provenance(), cid: CID(hashing: generator.bytes(16), codec: .raw), mimeType: "image/png", size: 16)
-        return try append([.blobPut(blob)], request: request)
+            provenance: provenance, cid: CID(hashing: generator.bytes(16), codec: .raw), mimeType: "image/png", size: 16)
+        return try append([.blobPut(blob)], request: request ?? row)
     }
 
     package mutating func changeBoundaries(_ names: [String]) throws -> Append {

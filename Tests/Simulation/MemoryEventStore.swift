@@ -122,6 +122,8 @@ package final class MemoryEventStore: EventStore {
 
     package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { state.withLock { $0.requests[scope] } }
 
+    package func requestsKeptFrom() async throws(EventLogError) -> Timestamp { Timestamp(milliseconds: 0) }
+
     package func statistics() async throws(EventLogError) -> LogStatistics {
         state.withLock { state in
             if sequencing == .onRead { sequence(&state, limit: .max) }

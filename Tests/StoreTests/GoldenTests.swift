@@ -101,7 +101,8 @@ struct GoldenTests {
         for signed in log.events {
             let before = try await store.head(of: signed.event.did)
             let blocks = signed.event.kind == .repoImport ? log.blocks : []
-            _ = try await store.append(Append(actor: signed.event.did, after: before, events: [signed], blocks: blocks))
+            let row = RequestRow(of: signed.event, saying: try EventBody(kind: signed.event.kind, bytes: signed.bodyBytes))
+            _ = try await store.append(Append(actor: signed.event.did, after: before, events: [signed], blocks: blocks, request: row))
         }
         let report = await ChainVerifier(store).verify()
         #expect(report.findings == [])

@@ -2,5 +2,5 @@ import Simulation
 
 /// Every proof that `tools/prove` knows.
 enum Catalogue {
-    static let proofs: [Proof] = [MSTProof.proof, CARProof.proof]
+    static let proofs: [Proof] = [MSTProof.proof, CARProof.proof, FlipProof.proof]
 }
