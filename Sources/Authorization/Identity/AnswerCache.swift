@@ -55,6 +55,9 @@ final class AnswerCache<Key: Hashable & Sendable & CustomStringConvertible, Valu
     var counts: (answers: Int, failures: Int, bytes: Int) {
         state.withLock { ($0.answers.count, $0.failures.count, $0.answers.bytes + $0.failures.bytes) }
     }
+
+    /// Callers that wait for the fetch of `key`; nil when none is on its way.
+    func waitingCount(for key: Key) -> Int? { state.withLock { $0.fetches[key]?.count } }
 }
 
 /// How long a failure tells something about the other side.
@@ -108,7 +111,7 @@ extension AnswerCache {
         let rules: CacheRules
         fileprivate var answers: BoundedMap<Key, Kept<Value>>
         fileprivate var failures: BoundedMap<Key, Kept<Failure>>
-        private var fetches: [Key: [Waiter]] = [:]
+        fileprivate var fetches: [Key: [Waiter]] = [:]
 
         init(rules: CacheRules) {
             self.rules = rules

@@ -6,6 +6,7 @@ package import ATProto
 /// each request is bounded in time and size, each cache in number and bytes, and the addresses are the `Outbound`'s to refuse.
 package final class IdentityResolver: Sendable {
     private let fetch: DocumentFetch
+    private let directory: DocumentFetch
     private let plcURL: String
     private let allowsHTTP: Bool
     private let txt: @Sendable (String) async throws -> [String]
@@ -13,16 +14,19 @@ package final class IdentityResolver: Sendable {
     private let handles: AnswerCache<Handle, DID, IdentityError>
 
     /// - Parameters:
-    ///   - plcURL: of the directory of did:plc; the operator's own choice, and not judged here.
+    ///   - directory: the way to the directory of did:plc, if it has one of its own: then hosts that strangers name and that never
+    ///     answer cannot take all places from it, and an address that only the directory may have is open to nobody else.
+    ///   - plcURL: of that directory; the operator's own choice, and not judged here.
     ///   - allowsHTTP: lets `did:web:localhost` be, with a port or without, over plain HTTP; also handles below `.test`. For
     ///     development and tests.
     ///   - now: microseconds.
     ///   - txt: the TXT records of a name, each as one string; none is an empty list, and no answer an error.
     package init(
-        outbound: Outbound, plcURL: String, allowsHTTP: Bool, now: @escaping @Sendable () -> Int64,
+        outbound: Outbound, directory: Outbound? = nil, plcURL: String, allowsHTTP: Bool, now: @escaping @Sendable () -> Int64,
         txt: @escaping @Sendable (String) async throws -> [String], limits: ResolutionLimits = ResolutionLimits()
     ) {
         fetch = DocumentFetch(outbound: outbound, limits: limits, now: now)
+        self.directory = DocumentFetch(outbound: directory ?? outbound, limits: limits, now: now)
         self.plcURL = plcURL.hasSuffix("/") ? String(plcURL.dropLast()) : plcURL
         self.allowsHTTP = allowsHTTP
         self.txt = txt
@@ -56,7 +60,7 @@ package final class IdentityResolver: Sendable {
 
     func document(of did: DID, refresh: Bool, until deadline: Int64) async throws(IdentityError) -> DIDDocument {
         let url = try documentURL(of: did)
-        return try await documents.value(for: did, refresh: refresh) { [fetch] in
+        return try await documents.value(for: did, refresh: refresh) { [fetch = did.method == "plc" ? directory : fetch] in
             do throws(DocumentFetch.Failure) {
                 let document = try await fetch.json(url, accept: "application/did+ld+json, application/json", until: deadline)
                 do throws(IdentityError) {
@@ -88,7 +92,7 @@ package final class IdentityResolver: Sendable {
     private func webOrigin(of identifier: String) throws(IdentityError) -> String {
         if identifier == "localhost" || identifier.hasPrefix("localhost%3A") {
             let port = identifier.dropFirst("localhost%3A".count)
-            guard allowsHTTP, let origin = WebOrigin("http://localhost" + (port.isEmpty ? "" : ":" + port)) else {
+            guard allowsHTTP, let origin = WebOrigin("http://localhost" + (identifier == "localhost" ? "" : ":" + port)) else {
                 throw .unsupportedMethod
             }
             return origin.description

@@ -39,13 +39,18 @@ package final class OutboundClient: Sendable {
     package func close() { queue.close() }
 
     private func get(_ request: OutboundRequest) async throws(OutboundError) -> OutboundResponse {
-        // libcurl takes C strings, and would read on where a URL ends for others.
-        guard request.url.utf8.count <= 4096, request.url.utf8.allSatisfy({ 0x21...0x7E ~= $0 }) else { throw .invalidURL }
+        guard Self.isPlausible(request.url) else { throw .invalidURL }
         let result = await withCheckedContinuation { continuation in
             let transfer = Transfer(request, continuation)
             if let refusal = queue.push(transfer) { transfer.finish(.failure(refusal)) }
         }
         return try result.get()
+    }
+
+    /// libcurl judges the rest, but it takes C strings, which end earlier than ours may, and guesses a scheme where there is none.
+    private static func isPlausible(_ url: String) -> Bool {
+        let hasScheme = ["http://", "https://"].contains { url.utf8.starts(with: $0.utf8) }
+        return hasScheme && url.utf8.count <= 4096 && url.utf8.allSatisfy { 0x21...0x7E ~= $0 }
     }
 }
 
@@ -53,57 +58,6 @@ private struct TransferSettings: Sendable {
     let filter: AddressFilter
     let userAgent: String
     let certificateAuthorities: String?
-}
-
-/// One request on its way.
-///
-/// `@unchecked Sendable`: until it is pushed only its maker has it, from then on only the loop's thread reads and writes it.
-private final class Transfer: @unchecked Sendable {
-    static let headerBytesMax = 32 << 10
-
-    let request: OutboundRequest
-    let deadline: ContinuousClock.Instant
-    private var continuation: CheckedContinuation<Result<OutboundResponse, OutboundError>, Never>?
-    private(set) var body: [UInt8] = []
-    private var headerBytes = 0
-    /// Set by a callback that broke the transfer off; libcurl then reports no more than that.
-    private(set) var fault: OutboundError?
-    private(set) var addressesRefused = 0
-    private(set) var addressesAdmitted = 0
-
-    init(_ request: OutboundRequest, _ continuation: CheckedContinuation<Result<OutboundResponse, OutboundError>, Never>) {
-        self.request = request
-        self.continuation = continuation
-        deadline = .now + request.timeout
-    }
-
-    func finish(_ result: Result<OutboundResponse, OutboundError>) {
-        continuation?.resume(returning: result)
-        continuation = nil
-    }
-
-    /// - Returns: whether the transfer may go on.
-    func receive(_ bytes: UnsafeRawBufferPointer) -> Bool {
-        guard bytes.count <= request.bytesMax - body.count else {
-            fault = .tooLarge(max: request.bytesMax)
-            return false
-        }
-        body.append(contentsOf: bytes)
-        return true
-    }
-
-    /// Headers of all responses count, of interim ones too: a server may send those without end.
-    func receiveHeader(_ count: Int) -> Bool {
-        headerBytes += count
-        if headerBytes > Self.headerBytesMax { fault = .tooLarge(max: Self.headerBytesMax) }
-        return headerBytes <= Self.headerBytesMax
-    }
-
-    func judge(_ address: [UInt8], port: UInt16, by filter: AddressFilter) -> Bool {
-        let isAdmitted = filter.admits(address, port: port)
-        if isAdmitted { addressesAdmitted += 1 } else { addressesRefused += 1 }
-        return isAdmitted
-    }
 }
 
 /// What waits for the loop, and the way to wake it.
@@ -227,7 +181,9 @@ private final class TransferLoop {
         }
         if ended && more { return }
         // A push wakes it; what waits behind others may run out of time meanwhile.
-        curl_multi_poll(queue.multi, nil, 0, more ? 50 : 60_000, nil)
+        let code = curl_multi_poll(queue.multi, nil, 0, more ? 50 : 60_000, nil)
+        // Only without memory; then this keeps the loop from spinning.
+        if code != CURLM_OK { usleep(10_000) }
     }
 
     private func start(_ transfer: Transfer) {
@@ -253,13 +209,13 @@ private final class TransferLoop {
         var texts: [(CURLoption, String)] = [
             (CURLOPT_URL, transfer.request.url), (CURLOPT_USERAGENT, settings.userAgent),
             (CURLOPT_PROTOCOLS_STR, "http,https"), (CURLOPT_REDIR_PROTOCOLS_STR, "https"),
-            // Both empty and unset would mean the environment's; this means none.
-            (CURLOPT_PROXY, ""), (CURLOPT_NOPROXY, "*"),
+            // An empty name means no proxy; without the option it would be the environment's.
+            (CURLOPT_PROXY, ""),
         ]
         if let file = settings.certificateAuthorities { texts.append((CURLOPT_CAINFO, file)) }
         let numbers: [(CURLoption, Int)] = [
             (CURLOPT_TIMEOUT_MS, max(1, milliseconds)), (CURLOPT_CONNECTTIMEOUT_MS, max(1, milliseconds)), (CURLOPT_NOSIGNAL, 1),
-            // Without it the thread would wait for the lookup of a request whose time is over.
+            // Without it the whole loop would wait, ten seconds and more, for the lookup of a request whose time is over.
             (CURLOPT_QUICK_EXIT, 1),
             (CURLOPT_FOLLOWLOCATION, 0), (CURLOPT_DISALLOW_USERNAME_IN_URL, 1), (CURLOPT_HTTP09_ALLOWED, 0),
             (CURLOPT_SSL_VERIFYPEER, 1), (CURLOPT_SSL_VERIFYHOST, 2), (CURLOPT_HTTP_VERSION, Int(CURL_HTTP_VERSION_2TLS)),
@@ -306,7 +262,7 @@ private final class TransferLoop {
             ccurl_get_pointer(handle, CURLINFO_CONTENT_TYPE, &type)
             let contentType = type.map { String(cString: $0.assumingMemoryBound(to: CChar.self)) }
             return .success(OutboundResponse(status: status, contentType: contentType, body: transfer.body))
-        case CURLE_URL_MALFORMAT, CURLE_UNSUPPORTED_PROTOCOL, CURLE_LOGIN_DENIED: return .failure(.invalidURL)
+        case CURLE_URL_MALFORMAT, CURLE_LOGIN_DENIED: return .failure(.invalidURL)
         case CURLE_OPERATION_TIMEDOUT: return .failure(.timedOut)
         case CURLE_FILESIZE_EXCEEDED: return .failure(.tooLarge(max: transfer.request.bytesMax))
         case CURLE_COULDNT_CONNECT where transfer.addressesRefused > 0 && transfer.addressesAdmitted == 0:
@@ -368,19 +324,19 @@ private func openSocket(
     _ context: UnsafeMutableRawPointer?, _ purpose: curlsocktype, _ address: UnsafeMutablePointer<curl_sockaddr>?
 ) -> curl_socket_t {
     guard purpose == CURLSOCKTYPE_IPCXN, let context = TransferContext.of(context), let address else { return ccurl_socket_bad }
-    let endpoint: (bytes: [UInt8], port: UInt16)? = withUnsafePointer(to: &address.pointee.addr) { pointer in
-        let raw = UnsafeRawPointer(pointer)
-        switch address.pointee.family {
-        case AF_INET:
-            let inet = raw.loadUnaligned(as: sockaddr_in.self)
-            return (withUnsafeBytes(of: inet.sin_addr) { Array($0) }, UInt16(bigEndian: inet.sin_port))
-        case AF_INET6:
-            let inet = raw.loadUnaligned(as: sockaddr_in6.self)
-            return (withUnsafeBytes(of: inet.sin6_addr) { Array($0) }, UInt16(bigEndian: inet.sin6_port))
-        default: return nil
-        }
+    // The structure ends with the shortest kind of address; libcurl has room for the longer ones behind it.
+    let raw = UnsafeRawPointer(address) + MemoryLayout<curl_sockaddr>.offset(of: \.addr)!
+    let endpoint: (bytes: [UInt8], port: UInt16)
+    switch address.pointee.family {
+    case AF_INET:
+        let inet = raw.loadUnaligned(as: sockaddr_in.self)
+        endpoint = (withUnsafeBytes(of: inet.sin_addr) { Array($0) }, UInt16(bigEndian: inet.sin_port))
+    case AF_INET6:
+        let inet = raw.loadUnaligned(as: sockaddr_in6.self)
+        endpoint = (withUnsafeBytes(of: inet.sin6_addr) { Array($0) }, UInt16(bigEndian: inet.sin6_port))
+    default: return ccurl_socket_bad
     }
-    guard let endpoint, context.transfer.judge(endpoint.bytes, port: endpoint.port, by: context.filter) else { return ccurl_socket_bad }
+    guard context.transfer.judge(endpoint.bytes, port: endpoint.port, by: context.filter) else { return ccurl_socket_bad }
     let type = address.pointee.socktype | Int32(SOCK_CLOEXEC.rawValue)
     return socket(address.pointee.family, type, address.pointee.`protocol`)
 }

@@ -110,26 +110,36 @@ private final class Question: Sendable {
 
     /// Asks, on a thread that may block.
     func ask() -> Result<[String], TextRecordsError> {
-        var state = cresolv_state()
-        guard cresolv_open(&state) == 0 else { return .failure(.serverFailed) }
-        defer { cresolv_close(&state) }
-        state.retrans = 2
-        state.retry = 1
+        // The state points into itself, so it must not move.
+        withUnsafeTemporaryAllocation(of: cresolv_state.self, capacity: 1) { room in
+            let state = room.baseAddress!
+            guard cresolv_open(state) == 0 else { return .failure(.serverFailed) }
+            defer { cresolv_close(state) }
+            return ask(state)
+        }
+    }
+
+    private func ask(_ state: UnsafeMutablePointer<cresolv_state>) -> Result<[String], TextRecordsError> {
+        // Seconds for the first server; with those of resolv.conf behind it five at most, and the caller waits for less.
+        state.pointee.retrans = 2
+        state.pointee.retry = 1
         if let nameServer {
             let address = in_addr(s_addr: nameServer.address.withUnsafeBytes { $0.loadUnaligned(as: UInt32.self) })
-            cresolv_set_server(&state, address, nameServer.port.bigEndian)
+            cresolv_set_server(state, address, nameServer.port.bigEndian)
         }
         var answer = [UInt8](repeating: 0, count: TextRecordAnswer.bytesMax)
-        let count = cresolv_query(&state, name, Int32(ns_t_txt.rawValue), &answer, Int32(answer.count))
+        let count = cresolv_query(state, name, Int32(ns_t_txt.rawValue), &answer, Int32(answer.count))
         guard count >= 0 else {
-            return state.res_h_errno == HOST_NOT_FOUND || state.res_h_errno == NO_DATA ? .success([]) : .failure(.serverFailed)
+            let isAnswer = state.pointee.res_h_errno == HOST_NOT_FOUND || state.pointee.res_h_errno == NO_DATA
+            return isAnswer ? .success([]) : .failure(.serverFailed)
         }
+        // libresolv gives the length that the answer would have had.
         guard count <= answer.count else { return .failure(.malformed) }
         return TextRecordAnswer.records(in: answer[..<Int(count)])
     }
 }
 
-/// Questions that wait for a thread. A thread is started when a question finds none idle, and ends when it finds no question.
+/// Questions that wait for a thread. One is started for each question while there are few, and ends when it finds none.
 private final class QuestionQueue: Sendable {
     private struct State {
         var waiting: [Question] = []
@@ -159,22 +169,25 @@ private final class QuestionQueue: Sendable {
 
     private func push(_ question: Question) -> Bool {
         let (isTaken, startsThread) = state.withLock { state in
-            state.waiting.removeAll(where: \.isEnded)
             if state.threads < threadsMax {
                 state.threads += 1
-                state.waiting.append(question)
                 return (true, true)
             }
+            state.waiting.removeAll(where: \.isEnded)
             guard state.waiting.count < waitingMax else { return (false, false) }
             state.waiting.append(question)
             return (true, false)
         }
-        if startsThread { startThread { [self] in work() } }
+        if startsThread { startThread { [self] in work(from: question) } }
         return isTaken
     }
 
-    private func work() {
-        while let question = next() { if !question.isEnded { question.end(question.ask()) } }
+    private func work(from first: Question) {
+        var question: Question? = first
+        while let current = question {
+            if !current.isEnded { current.end(current.ask()) }
+            question = next()
+        }
     }
 
     private func next() -> Question? {
