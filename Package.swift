@@ -132,6 +132,12 @@ let package = Package(
             "EngineTests",
             [logging, crypto, "Engine", "Authorization", "Projections", "Commands", "SQLiteStore", "EventLog", "ATProto", "Keys"]),
         tests("AuthorizationTests", ["Authorization", "ATProto", "Keys"]),
+        tests(
+            "DevnetTests",
+            [
+                "Devnet", "ATProto", "Keys", crypto, .product(name: "HummingbirdTesting", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"),
+            ]),
         tests("StoreTests", ["SQLiteStore", "CSQLite", "Projections", "EventLog", "ATProto", "Keys", crypto]),
         tests(
             "ServerTests",

@@ -18,6 +18,9 @@ struct StratosDevnet: AsyncParsableCommand {
     @Option(help: "Port of the PDS; 0 takes a free one.")
     var pdsPort = 0
 
+    @Option(help: "Keep accounts and keys in this file; accounts that it has already are not made again.")
+    var data: String?
+
     @Option(name: .customLong("account"), help: "Make an account with this handle, NAME.test; may be given several times.")
     var accounts: [String] = []
 
@@ -31,6 +34,7 @@ struct StratosDevnet: AsyncParsableCommand {
         var configuration = DevnetConfiguration()
         configuration.plcPort = plcPort
         configuration.pdsPort = pdsPort
+        configuration.dataFile = data
         configuration.tokens = symmetric ? .hs256 : .es256
         let logger = Logger(label: "stratos-devnet", factory: { StreamLogHandler.standardError(label: $0) })
         configuration.logger = logger
@@ -38,7 +42,7 @@ struct StratosDevnet: AsyncParsableCommand {
         do {
             Self.print(["plc": .string(devnet.plcURL), "pds": .string(devnet.pdsURL), "pdsDID": .string(devnet.pdsDID)])
             for handle in accounts {
-                let user = try devnet.createAccount(handle: handle, password: password)
+                let user = try devnet.user(try Handle(handle)) ?? devnet.createAccount(handle: handle, password: password)
                 Self.print([
                     "handle": .string(user.handle.description), "did": .string(user.did.description), "password": .string(user.password),
                 ])

@@ -20,8 +20,21 @@ struct XRPCRefusal: Error {
     static func invalidToken(_ message: String) -> XRPCRefusal { XRPCRefusal(.badRequest, "InvalidToken", message) }
     static func authenticationRequired(_ message: String) -> XRPCRefusal { XRPCRefusal(.unauthorized, "AuthenticationRequired", message) }
 
+    init(_ error: DevnetError) {
+        switch error {
+        case .handleTaken(let handle): self.init(.badRequest, "HandleNotAvailable", "Handle already taken: \(handle)")
+        case .unsupportedHandle: self.init(.badRequest, "UnsupportedDomain", "Not a supported handle domain")
+        case .noAccount(let did): self = .invalidRequest("Could not find repo: \(did)")
+        case .notListening, .file, .unreadable, .portMoved, .noRandomBytes:
+            self.init(.internalServerError, "InternalServerError", "\(error)")
+        }
+    }
+
     var response: Response { .json(["error": .string(name), "message": .string(message)], status: status) }
 }
+
+/// Writes what has changed to the data file, where there is one.
+typealias Keep = @Sendable () throws(DevnetError) -> Void
 
 extension Response {
     static func json(
@@ -43,6 +56,10 @@ extension Response {
 extension Request {
     /// The JSON object of the body, in which `$type` and its like are keys as others are.
     func jsonObject() async throws -> ValueMap {
+        let mediaType = headers[.contentType]?.split(separator: ";").first?.lowercased()
+        guard mediaType == "application/json" else {
+            throw XRPCRefusal.invalidRequest("Wrong request encoding (Content-Type): \(mediaType ?? "none")")
+        }
         let bytes = try await body.collect(upTo: 2 << 20)
         do {
             guard case .map(let map) = try DataModelJSON.decodePlain(Array(bytes.readableBytesView)) else {
@@ -55,9 +72,11 @@ extension Request {
     }
 }
 
-/// Gives every answer its CORS header and turns what was thrown into one; before that, does the harm that a fault asks for.
-struct FaultMiddleware<Context: RequestContext>: RouterMiddleware {
+/// Gives every answer its CORS header and turns what was thrown into one; before that, does the harm that a fault asks for. After
+/// a request that may have changed something it has that kept.
+struct DevnetMiddleware<Context: RequestContext>: RouterMiddleware {
     let faults: Faults
+    let keep: Keep
     let part: @Sendable (String) -> DevnetPart?
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
@@ -81,7 +100,9 @@ struct FaultMiddleware<Context: RequestContext>: RouterMiddleware {
         _ request: Request, context: Context, next: (Request, Context) async throws -> Response
     ) async throws -> Response {
         do {
-            return try await next(request, context)
+            let response = try await next(request, context)
+            if request.method == .post { try keep() }
+            return response
         } catch let refusal as XRPCRefusal {
             return refusal.response
         } catch let error as PLCError {
@@ -89,7 +110,9 @@ struct FaultMiddleware<Context: RequestContext>: RouterMiddleware {
         } catch let error as any HTTPResponseError {
             return XRPCRefusal(error.status, error.status == .notFound ? "NotFound" : "InvalidRequest", error.status.reasonPhrase).response
         } catch let error as DevnetError {
-            return XRPCRefusal.invalidRequest("\(error)").response
+            return XRPCRefusal(error).response
+        } catch is NIOTooManyBytesError {
+            return XRPCRefusal(.contentTooLarge, "PayloadTooLarge", "request entity too large").response
         }
     }
 }

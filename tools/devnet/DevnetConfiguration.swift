@@ -17,6 +17,8 @@ package struct DevnetConfiguration: Sendable {
     package var plcPort = 0
     package var pdsPort = 0
     package var tokens = TokenAlgorithm.es256
+    /// Where accounts, operations and keys are kept from one run to the next; without it they end with the devnet.
+    package var dataFile: String?
     package var clock: DevnetClock = systemClock
     package var logger = Logger(label: "devnet", factory: { _ in SwiftLogNoOpLogHandler() })
 
@@ -39,6 +41,12 @@ package enum DevnetError: Error, Equatable {
     case unsupportedHandle(String)
     /// No account of this PDS.
     case noAccount(String)
+    /// The data file cannot be read or written.
+    case file(path: String, String)
+    /// The data file is not one that this program wrote.
+    case unreadable(String)
+    /// The documents of the saved accounts name another port of the PDS.
+    case portMoved(saved: Int)
     /// The system gave no random bytes.
     case noRandomBytes
 }

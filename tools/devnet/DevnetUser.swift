@@ -4,7 +4,7 @@ package import Keys
 
 /// An account of the devnet with a client of its own: makes every credential that such a user can show.
 ///
-/// All come as `JWT`s whose parts are still open. Take one, change one part, and only that is wrong with it:
+/// All come as `DevnetJWT`s whose parts are still open. Take one, change one part, and only that is wrong with it:
 /// ```swift
 /// var proof = try user.dpopProof(method: "GET", url: url, accessToken: token)
 /// proof.claims["htm"] = "POST"
@@ -34,7 +34,7 @@ package struct DevnetUser: Sendable {
     /// - Parameter iat: seconds since 1970; without it, now.
     package func dpopProof(
         method: String, url: String, nonce: String? = nil, accessToken: String? = nil, jti: String? = nil, iat: Int64? = nil
-    ) throws(DevnetError) -> JWT {
+    ) throws(DevnetError) -> DevnetJWT {
         var claims: ValueMap = [
             "jti": .string(try PDS.tokenIdentifier(jti)), "htm": .string(method),
             "htu": .string(String(url.prefix { $0 != "?" && $0 != "#" })), "iat": .integer(iat ?? pds.now),
@@ -42,23 +42,23 @@ package struct DevnetUser: Sendable {
         if let nonce { claims["nonce"] = .string(nonce) }
         if let accessToken { claims["ath"] = .string(Base64URL.encode(Array(SHA256.hash(data: Array(accessToken.utf8))))) }
         let header: ValueMap = [
-            "typ": "dpop+jwt", "alg": .string(clientKey.curve.algorithm), "jwk": .map(clientKey.publicKey.jwkMembers),
+            "typ": "dpop+jwt", "alg": .string(clientKey.curve.algorithm), "jwk": DevnetJWT.jwk(of: clientKey.publicKey),
         ]
-        return JWT(header: header, claims: claims, signer: .key(clientKey))
+        return DevnetJWT(header: header, claims: claims, signer: .key(clientKey))
     }
 
     /// An access token of the PDS, bound to `clientKey`.
-    package func accessToken() throws(DevnetError) -> JWT {
-        try accessToken(AccessTokenTerms(jkt: clientKey.publicKey.jwk.thumbprint))
+    package func accessToken() throws(DevnetError) -> DevnetJWT {
+        try accessToken(DevnetTokenTerms(jkt: clientKey.publicKey.jwk.thumbprint))
     }
 
-    package func accessToken(_ terms: AccessTokenTerms) throws(DevnetError) -> JWT { try pds.accessToken(for: did, terms) }
+    package func accessToken(_ terms: DevnetTokenTerms) throws(DevnetError) -> DevnetJWT { try pds.accessToken(for: did, terms) }
 
     /// A service-auth token as the PDS would make it, without its rules.
     /// - Parameter lifetime: seconds.
     package func serviceAuth(
         audience: String, method: String?, lifetime: Int64 = 60, jti: String? = nil
-    ) throws(DevnetError) -> JWT {
+    ) throws(DevnetError) -> DevnetJWT {
         try pds.serviceAuth(for: account, audience: audience, method: method, expiry: pds.now + lifetime, jti: jti)
     }
 

@@ -2,7 +2,7 @@ import ATProto
 import Keys
 
 /// What an access token says beyond what the server itself knows.
-package struct AccessTokenTerms: Sendable {
+package struct DevnetTokenTerms: Sendable {
     /// RFC 7638 thumbprint of the client's DPoP key.
     package var jkt: String
     package var scope = "atproto transition:generic"
@@ -16,7 +16,7 @@ package struct AccessTokenTerms: Sendable {
 extension PDS {
     /// A DPoP-bound access token for `did` (RFC 9068, RFC 9449), as the public PDS writes them: `aud` is the server's DID. Signed
     /// with the newest key of the JWKS, or with the server's secret where it is a symmetric one.
-    func accessToken(for did: DID, _ terms: AccessTokenTerms) throws(DevnetError) -> JWT {
+    func accessToken(for did: DID, _ terms: DevnetTokenTerms) throws(DevnetError) -> DevnetJWT {
         let now = now
         let claims: ValueMap = [
             "iss": .string(url), "sub": .string(did.description), "aud": .string(serviceDID), "scope": .string(terms.scope),
@@ -27,8 +27,8 @@ extension PDS {
         case .es256:
             guard let key = tokenKeys.last else { preconditionFailure("there is always a token key") }
             let header: ValueMap = ["typ": "at+jwt", "alg": "ES256", "kid": .string(key.publicKey.jwk.thumbprint)]
-            return JWT(header: header, claims: claims, signer: .key(key))
-        case .hs256: return JWT(header: ["typ": "at+jwt", "alg": "HS256"], claims: claims, signer: .secret(secret))
+            return DevnetJWT(header: header, claims: claims, signer: .key(key))
+        case .hs256: return DevnetJWT(header: ["typ": "at+jwt", "alg": "HS256"], claims: claims, signer: .secret(secret))
         }
     }
 
@@ -38,11 +38,11 @@ extension PDS {
         return [
             "keys": .array(
                 keys.map { key in
-                    var members = key.publicKey.jwkMembers
-                    members["kid"] = .string(key.publicKey.jwk.thumbprint)
-                    members["use"] = "sig"
-                    members["alg"] = .string(key.curve.algorithm)
-                    return .map(members)
+                    let jwk = key.publicKey.jwk
+                    return [
+                        "kty": .string(jwk.kty), "crv": .string(jwk.crv), "x": .string(jwk.x), "y": .string(jwk.y),
+                        "kid": .string(jwk.thumbprint), "use": "sig", "alg": .string(key.curve.algorithm),
+                    ]
                 })
         ]
     }
@@ -52,13 +52,14 @@ extension PDS {
     /// - Parameter expiry: seconds since 1970; without it, in a minute.
     func serviceAuth(
         for account: Account, audience: String, method: String?, expiry: Int64? = nil, jti: String? = nil
-    ) throws(DevnetError) -> JWT {
+    ) throws(DevnetError) -> DevnetJWT {
         let now = now
         var claims: ValueMap = [
             "iss": .string(account.did.description), "aud": .string(audience), "iat": .integer(now), "exp": .integer(expiry ?? now + 60),
         ]
         claims["jti"] = .string(try Self.tokenIdentifier(jti))
         if let method { claims["lxm"] = .string(method) }
-        return JWT(header: ["typ": "JWT", "alg": .string(account.repoKey.curve.algorithm)], claims: claims, signer: .key(account.repoKey))
+        return DevnetJWT(
+            header: ["typ": "JWT", "alg": .string(account.repoKey.curve.algorithm)], claims: claims, signer: .key(account.repoKey))
     }
 }

@@ -50,7 +50,7 @@ extension PDS {
             throw XRPCRefusal.invalidRequest("did must be an account's")
         }
         guard let jkt = input["jkt"]?.stringValue else { throw XRPCRefusal.invalidRequest("jkt is missing") }
-        var terms = AccessTokenTerms(jkt: jkt)
+        var terms = DevnetTokenTerms(jkt: jkt)
         if let scope = input["scope"]?.stringValue { terms.scope = scope }
         if let client = input["client_id"]?.stringValue { terms.clientID = client }
         if let lifetime = input["lifetime"]?.integerValue { terms.lifetime = lifetime }

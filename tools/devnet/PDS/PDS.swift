@@ -17,10 +17,17 @@ final class PDS: Sendable {
     struct Record: Sendable {
         let cid: CID
         let value: Value
+
+        init(_ value: Value) {
+            self.value = value
+            cid = CID(hashing: DAGCBOR.encode(value))
+        }
     }
 
-    private struct State {
-        var url: String?
+    /// What a restart must bring back. The rotation key and the secret stay as they are made.
+    struct Contents: Sendable {
+        let rotationKey: PrivateKey
+        let secret: [UInt8]
         var accounts: [DID: Account] = [:]
         var handles: [Handle: DID] = [:]
         /// By DID, then collection, then record key.
@@ -35,27 +42,31 @@ final class PDS: Sendable {
     let clock: DevnetClock
     let algorithm: DevnetConfiguration.TokenAlgorithm
     /// Controls every DID that is made here, as the one rotation key of a public PDS does.
-    let rotationKey = PrivateKey.generate(.k256)
+    let rotationKey: PrivateKey
     /// Signs sessions, and access tokens where the PDS is a symmetric one.
     let secret: [UInt8]
-    private let state: Mutex<State>
+    private let state: Mutex<Contents>
+    private let listening: Listening
 
-    init(directory: PLCDirectory, configuration: DevnetConfiguration) throws(DevnetError) {
+    convenience init(directory: PLCDirectory, listening: Listening, configuration: DevnetConfiguration) throws(DevnetError) {
+        let contents = Contents(rotationKey: .generate(.k256), secret: try Self.randomBytes(32), tokenKeys: [.generate(.p256)])
+        self.init(directory: directory, listening: listening, configuration: configuration, contents: contents)
+    }
+
+    init(directory: PLCDirectory, listening: Listening, configuration: DevnetConfiguration, contents: Contents) {
         self.directory = directory
+        self.listening = listening
+        rotationKey = contents.rotationKey
+        secret = contents.secret
         clock = configuration.clock
         algorithm = configuration.tokens
-        secret = try Self.randomBytes(32)
-        state = Mutex(State(tokenKeys: [PrivateKey.generate(.p256)]))
+        state = Mutex(contents)
     }
 
-    /// Says where the server listens, once, before anybody is told of it.
-    func listens(at url: String) { state.withLock { $0.url = url } }
+    var contents: Contents { state.withLock { $0 } }
 
     /// `http://localhost:PORT`: also the issuer of its tokens.
-    var url: String {
-        guard let url = state.withLock({ $0.url }) else { preconditionFailure("nobody calls a server that does not listen yet") }
-        return url
-    }
+    var url: String { listening.pdsURL }
 
     /// The DID of the server itself, the audience of its tokens.
     var serviceDID: String { "did:web:" + url.dropFirst("http://".count).replacing(":", with: "%3A") }
@@ -143,7 +154,7 @@ extension PDS {
 
 extension PDS {
     func setRecord(_ value: Value, of did: DID, collection: NSID, key: RecordKey) throws(DevnetError) -> CID {
-        let record = Record(cid: CID(hashing: DAGCBOR.encode(value)), value: value)
+        let record = Record(value)
         let isKept = state.withLock { state in
             guard state.accounts[did] != nil else { return false }
             state.records[did, default: [:]][collection, default: [:]][key] = record

@@ -3,9 +3,9 @@ import HTTPTypes
 import Hummingbird
 
 /// The server over HTTP.
-func pdsRoutes(_ pds: PDS, faults: Faults) -> Router<BasicRequestContext> {
+func pdsRoutes(_ pds: PDS, faults: Faults, keep: @escaping Keep) -> Router<BasicRequestContext> {
     let router = Router(context: BasicRequestContext.self)
-    router.add(middleware: FaultMiddleware(faults: faults) { DevnetPart(pdsPath: $0) })
+    router.add(middleware: DevnetMiddleware(faults: faults, keep: keep) { DevnetPart(pdsPath: $0) })
     addWellKnown(to: router, pds: pds, faults: faults)
     addAdministration(to: router, pds: pds, faults: faults)
     router.get("/oauth/jwks") { _, _ in Response.json(pds.jwks) }

@@ -14,7 +14,7 @@ extension PDS {
     ]
 
     /// - Parameter expiry: seconds since 1970.
-    func getServiceAuth(for account: Account, audience: String, method: String?, expiry: Int64?) throws -> JWT {
+    func getServiceAuth(for account: Account, audience: String, method: String?, expiry: Int64?) throws -> DevnetJWT {
         try Self.checkAudience(audience)
         if let expiry {
             // In milliseconds, as the public one compares: what is a fraction of a second too far is too far.

@@ -17,13 +17,13 @@ extension PDS {
         }
         let now = now
         let did = Value.string(account.did.description)
-        let access = JWT(
+        let access = DevnetJWT(
             header: ["typ": "at+jwt", "alg": "HS256"],
             claims: [
                 "scope": .string(Self.accessScope), "aud": .string(serviceDID), "sub": did, "iat": .integer(now),
                 "exp": .integer(now + 120 * 60),
             ], signer: .secret(secret))
-        let refresh = JWT(
+        let refresh = DevnetJWT(
             header: ["typ": "refresh+jwt", "alg": "HS256"],
             claims: [
                 "scope": .string(Self.refreshScope), "aud": .string(serviceDID), "sub": did, "iat": .integer(now),

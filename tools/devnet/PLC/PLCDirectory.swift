@@ -12,15 +12,25 @@ package final class PLCDirectory: Sendable {
         package let cid: CID
         /// Milliseconds since 1970.
         package let createdAt: Int64
-        package fileprivate(set) var isNullified = false
+        package fileprivate(set) var isNullified: Bool
+
+        init(_ operation: PLCOperation, createdAt: Int64, isNullified: Bool = false) {
+            self.operation = operation
+            self.createdAt = createdAt
+            self.isNullified = isNullified
+            cid = operation.cid
+        }
     }
 
     private static let recoveryWindow: Int64 = 72 * 3_600_000
 
-    private let logs = Mutex<[String: [Entry]]>([:])
+    private let logs: Mutex<[String: [Entry]]>
     private let clock: DevnetClock
 
-    init(clock: @escaping DevnetClock) { self.clock = clock }
+    init(clock: @escaping DevnetClock, logs: [String: [Entry]] = [:]) {
+        self.clock = clock
+        self.logs = Mutex(logs)
+    }
 
     /// Adds an operation that somebody sent for `did`.
     func submit(_ value: Value, for did: String) throws(PLCError) {
@@ -28,9 +38,9 @@ package final class PLCDirectory: Sendable {
     }
 
     /// - Throws: what the rules above refuse; the log is then as it was.
-    package func append(_ operation: PLCOperation, to did: String) throws(PLCError) {
+    func append(_ operation: PLCOperation, to did: String) throws(PLCError) {
         let now = clock()
-        let entry = Entry(operation: operation, cid: operation.cid, createdAt: now)
+        let entry = Entry(operation, createdAt: now)
         let outcome = logs.withLock { logs in
             Result { () throws(PLCError) in
                 var log = logs[did] ?? []
@@ -44,6 +54,8 @@ package final class PLCDirectory: Sendable {
         }
         try outcome.get()
     }
+
+    var contents: [String: [Entry]] { logs.withLock { $0 } }
 
     /// Every operation that was accepted, nullified ones too; empty for an unknown DID.
     package func log(of did: String) -> [Entry] { logs.withLock { $0[did] ?? [] } }

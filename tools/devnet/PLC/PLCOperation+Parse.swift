@@ -1,11 +1,11 @@
-import ATProto
+package import ATProto
 import Keys
 
 /// Reading an operation that somebody sent: the shape, and the limits of the public directory.
 extension PLCOperation {
     private static let bytesMax = 7500
 
-    init(_ value: Value) throws(PLCError) {
+    package init(_ value: Value) throws(PLCError) {
         guard DAGCBOR.encode(value).count <= Self.bytesMax else { throw .invalidOperation("Operation too large") }
         guard let map = value.mapValue, let type = map["type"]?.stringValue else { throw Self.malformed("no type") }
         switch type {

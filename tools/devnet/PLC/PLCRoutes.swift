@@ -2,9 +2,9 @@ import ATProto
 import Hummingbird
 
 /// The directory over HTTP, as `https://plc.directory` has it; without its export of everything.
-func plcRoutes(_ directory: PLCDirectory, faults: Faults) -> Router<BasicRequestContext> {
+func plcRoutes(_ directory: PLCDirectory, faults: Faults, keep: @escaping Keep) -> Router<BasicRequestContext> {
     let router = Router(context: BasicRequestContext.self)
-    router.add(middleware: FaultMiddleware(faults: faults) { $0 == "/_health" ? nil : .plc })
+    router.add(middleware: DevnetMiddleware(faults: faults, keep: keep) { $0 == "/_health" ? nil : .plc })
     router.get("/_health") { _, _ in Response.json(["version": "devnet"]) }
     router.get("/:did") { _, context in
         Response.json(try directory.document(of: try context.did()), contentType: "application/did+ld+json; charset=utf-8")

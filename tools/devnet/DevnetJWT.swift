@@ -6,7 +6,7 @@ package import Keys
 /// change exactly one thing.
 ///
 /// Nothing here checks anything. What verifies tokens must not share code with what writes them.
-package struct JWT: Sendable {
+package struct DevnetJWT: Sendable {
     package enum Signer: Sendable {
         /// ES256 or ES256K, as the key's curve has it.
         case key(PrivateKey)
@@ -57,10 +57,10 @@ package struct JWT: Sendable {
     }
 }
 
-extension PublicKey {
-    /// The required members of the key's JWK, as a DPoP proof carries it and as JWKS entries begin.
-    package var jwkMembers: ValueMap {
-        let jwk = jwk
+extension DevnetJWT {
+    /// The required members of a key's JWK, as the header of a DPoP proof carries it.
+    package static func jwk(of key: PublicKey) -> Value {
+        let jwk = key.jwk
         return ["kty": .string(jwk.kty), "crv": .string(jwk.crv), "x": .string(jwk.x), "y": .string(jwk.y)]
     }
 }
