@@ -58,12 +58,16 @@ let package = Package(
         .executable(name: "stratos", targets: ["CLI"]),
         .executable(name: "stratos-bench", targets: ["Benchmarks"]),
         .executable(name: "stratos-prove", targets: ["Proofs"]),
+        .executable(name: "stratos-devnet", targets: ["DevnetProgram"]),
     ],
     dependencies: pins,
     targets: [
         .systemLibrary(name: "CSQLite", pkgConfig: "sqlite3", providers: [.apt(["libsqlite3-dev"])]),
         .systemLibrary(name: "COpenSSL", pkgConfig: "openssl", providers: [.apt(["libssl-dev"])]),
         .systemLibrary(name: "CSecp256k1", pkgConfig: "libsecp256k1", providers: [.apt(["libsecp256k1-dev"])]),
+        .systemLibrary(name: "CAllocator"),
+        .systemLibrary(name: "CCurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .systemLibrary(name: "CResolv"),
         .target(name: "CP256", dependencies: ["COpenSSL"], cSettings: [.treatAllWarnings(as: .error)]),
         target("Keys", ["CP256", "CSecp256k1", crypto]),
         target("ATProto", ["Keys", crypto], exclude: ["Lexicon/documents"]),
@@ -71,15 +75,16 @@ let package = Package(
         target("Commands", ["EventLog", "ATProto", "Keys"]),
         target("Projections", ["Commands", "EventLog", "ATProto", "Keys", crypto]),
         target("SQLiteStore", ["CSQLite", "Projections", "Commands", "EventLog", "ATProto", "Keys", crypto]),
-        target("Authorization", ["EventLog", "Projections", "ATProto", "Keys"]),
+        target("Authorization", ["CCurl", "CResolv", "EventLog", "Projections", "ATProto", "Keys", crypto]),
         target("Engine", ["Authorization", "Projections", "Commands", "EventLog", "ATProto", "Keys", logging, deque]),
         target(
             "Server",
             [
-                "Engine", "Authorization", "Commands", "Projections", "EventLog", "ATProto", "Keys", logging,
-                .product(name: "Hummingbird", package: "hummingbird"),
+                "Engine", "Authorization", "Commands", "Projections", "EventLog", "ATProto", "Keys", "CAllocator", logging,
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"),
-                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
         .executableTarget(
@@ -87,37 +92,72 @@ let package = Package(
             dependencies: [
                 "Server", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys",
                 argumentParser, logging, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
             ],
             swiftSettings: settings),
+        .target(
+            name: "CCountingVFS", dependencies: ["CSQLite"], path: "tools/counting-vfs", cSettings: [.treatAllWarnings(as: .error)]),
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
-                "Engine", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys", "Simulation", argumentParser,
-                .product(name: "Histogram", package: "hdrhistogram-swift"),
+                "CCountingVFS", "Engine", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys", "Simulation",
+                argumentParser, logging, .product(name: "Histogram", package: "hdrhistogram-swift"),
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
             ],
             path: "tools/benchmarks",
             swiftSettings: settings),
         .executableTarget(
             name: "Proofs",
-            dependencies: ["EventLog", "ATProto", "Keys", "Simulation", argumentParser],
+            dependencies: ["SQLiteStore", "EventLog", "ATProto", "Keys", "Simulation", argumentParser],
             path: "tools/proofs",
             swiftSettings: settings),
         .target(
+            name: "CFaultyVFS", dependencies: ["CSQLite"], path: "Tests/CFaultyVFS", cSettings: [.treatAllWarnings(as: .error)]),
+        .target(
+            name: "Devnet",
+            dependencies: [
+                "ATProto", "Keys", crypto, logging, .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            path: "tools/devnet",
+            swiftSettings: settings),
+        .executableTarget(
+            name: "DevnetProgram",
+            dependencies: [
+                "Devnet", "ATProto", "Keys", argumentParser, logging,
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            path: "tools/devnet-program",
+            swiftSettings: settings),
+        .target(
             name: "Simulation",
-            dependencies: ["SQLiteStore", "EventLog", "ATProto", "Keys", crypto],
+            dependencies: [
+                "CFaultyVFS", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys", crypto,
+                logging,
+            ],
             path: "Tests/Simulation",
             swiftSettings: settings),
         tests("FormatTests", ["ATProto", "Keys", "CP256", crypto]),
         tests(
             "EngineTests",
             [logging, crypto, "Engine", "Authorization", "Projections", "Commands", "SQLiteStore", "EventLog", "ATProto", "Keys"]),
+        tests("AuthorizationTests", ["Authorization", "ATProto", "Keys"]),
+        tests(
+            "DevnetTests",
+            [
+                "Devnet", "ATProto", "Keys", crypto, .product(name: "HummingbirdTesting", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"),
+            ]),
         tests("StoreTests", ["SQLiteStore", "CSQLite", "Projections", "EventLog", "ATProto", "Keys", crypto]),
         tests(
             "ServerTests",
             [
-                logging, .product(name: "HummingbirdTesting", package: "hummingbird"),
-                .product(name: "Hummingbird", package: "hummingbird"), "Commands", "Projections", "Server", "Engine", "Authorization",
-                "SQLiteStore", "EventLog", "ATProto", "Keys",
+                "Devnet", logging, .product(name: "HummingbirdTesting", package: "hummingbird"),
+                .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"), "CSQLite",
+                "Commands", "Projections", "Server", "Engine", "Authorization", "SQLiteStore", "EventLog", "ATProto", "Keys",
             ]),
     ],
     swiftLanguageModes: [.v6]

@@ -391,7 +391,7 @@ BODIES = {
     "account.attest": body(reason=reason, attestation=attestation),
     "account.key": body(key=key(ec.SECP256R1), old=key(ec.SECP256R1), attestation=attestation, commit=commit),
     "account.leave": body(content=word("kept", "erase"), reason=reason),
-    "repo.write": body(ops=array(operation, 200, 1), commit=commit),
+    "repo.write": body(ops=array(operation, 200), commit=commit),
     "repo.import": body(chunks=array(link(), 20_000), ops=number(), commit=commit, source=octets(most=4096)),
     "blob.put": body(cid=link(0x55), mimeType=text(255), size=number()),
     "blob.state": body(cid=link(0x55), **{"from": blob_state}, to=blob_state, reason=reason),
@@ -465,6 +465,7 @@ def check_actor(event: dict, body: dict, did_key: str):
     if event["kind"] == "repo.write":
         paths = [operation["path"] for operation in body["ops"]]
         require(len(set(paths)) == len(paths), "body.ops: a path twice")
+        require(paths or "request" in body, "body.ops: none, and no request that came to nothing")
     if event["kind"] == "erasure" and body["scope"] != "actor":
         places = [(target["seq"], target["op"]) for target in body["targets"]]
         require(all(a < b for a, b in zip(places, places[1:])), "body.targets: not in order, or one of them twice")

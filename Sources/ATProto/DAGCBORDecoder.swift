@@ -9,6 +9,8 @@ struct DAGCBORDecoder: ~Escapable {
     let end: Int
     private let limits: DecodingLimits
     private(set) var offset: Int
+    /// Items of the containers so far, those that are still to come included.
+    private var total = 0
 
     /// Places reserved at once in an array or a map; bigger ones grow as their items arrive.
     private static let reservedMax = 32
@@ -172,6 +174,8 @@ struct DAGCBORDecoder: ~Escapable {
         let count = try argument()
         guard count <= UInt64(limits.countMax) else { throw DAGCBORError(.tooManyItems(max: limits.countMax), at: start) }
         guard count <= UInt64((end - offset) / bytesEach) else { throw ended(at: start) }
+        total += Int(count)
+        guard total <= limits.totalMax else { throw DAGCBORError(.tooManyItems(max: limits.totalMax), at: start) }
         return Int(count)
     }
 

@@ -11,6 +11,8 @@ struct DataModelJSONDecoder: ~Escapable {
     /// The whole input is, so each string in it is too.
     private let isASCII: Bool
     private var offset = 0
+    /// Items of the containers so far.
+    private var total = 0
 
     @_lifetime(copy input)
     init(_ input: Span<UInt8>, rules: Rules, limits: DecodingLimits) throws(DataModelJSONError) {
@@ -100,7 +102,7 @@ extension DataModelJSONDecoder {
             return items
         }
         while true {
-            guard items.count < limits.countMax else { throw DataModelJSONError(.tooManyItems(max: limits.countMax), at: offset) }
+            try countItem(after: items.count)
             items.append(try value(depth: depth + 1))
             guard try separator(or: UInt8(ascii: "]")) else { return items }
         }
@@ -118,7 +120,7 @@ extension DataModelJSONDecoder {
             return .map(ValueMap())
         }
         while true {
-            guard entries.count < limits.countMax else { throw DataModelJSONError(.tooManyItems(max: limits.countMax), at: offset) }
+            try countItem(after: entries.count)
             let keyStart = offset
             let key = try key()
             if rules == .dataModel { marks.note(key) }
@@ -128,6 +130,14 @@ extension DataModelJSONDecoder {
         }
         let map = ValueMap(canonical: entries.sorted())
         return marks.isEmpty ? .map(map) : try special(map, marks, at: start)
+    }
+
+    /// Room for one more item in a container that has `count`.
+    @_lifetime(self: copy self)
+    private mutating func countItem(after count: Int) throws(DataModelJSONError) {
+        guard count < limits.countMax else { throw DataModelJSONError(.tooManyItems(max: limits.countMax), at: offset) }
+        total += 1
+        guard total <= limits.totalMax else { throw DataModelJSONError(.tooManyItems(max: limits.totalMax), at: offset) }
     }
 
     /// Past a comma (and the white space after it), or past `end`.
@@ -446,7 +456,8 @@ private struct JSONObjectEntries {
 
     consuming func sorted() -> [ValueMap.Entry] {
         if seen != nil { entries.sort { CanonicalOrder.compare($0.key, $1.key) < 0 } }
-        return entries
+        // The smallest objects give back what was reserved for them: a text of nothing else would take hundreds of times its size.
+        return entries.count <= 2 ? entries.withUnsafeBufferPointer { [ValueMap.Entry]($0) } : entries
     }
 }
 

@@ -6,13 +6,16 @@ public struct DecodingLimits: Hashable, Sendable {
     public var depthMax: Int
     /// Items of one array, or entries of one map.
     public var countMax: Int
+    /// Items and entries of all containers together: a value in memory takes up to some two hundred times the byte or two that it has in the input.
+    public var totalMax: Int
     /// UTF-8 length of one map key.
     public var keyBytesMax: Int
 
-    public init(bytesMax: Int, depthMax: Int = 32, countMax: Int = 131_072, keyBytesMax: Int = 8192) {
+    public init(bytesMax: Int, depthMax: Int = 32, countMax: Int = 131_072, totalMax: Int = 131_072, keyBytesMax: Int = 8192) {
         self.bytesMax = bytesMax
         self.depthMax = depthMax
         self.countMax = countMax
+        self.totalMax = totalMax
         self.keyBytesMax = keyBytesMax
     }
 

@@ -1,5 +1,6 @@
 package import ATProto
 package import EventLog
+package import Projections
 
 /// What the read policy needs to know of a record: nothing of its content.
 package struct RecordScope: Hashable, Sendable {
@@ -35,6 +36,16 @@ package enum ReadPolicy {
         }
     }
 
+    /// I12: the same rule over all records of an owner, for whoever looks them up: what is not selected is not even read.
+    package static func selection(of owner: DID, for viewer: Viewer) -> RecordSelection {
+        switch viewer.caller {
+        case .user(let did) where did == owner: .all
+        case .user: .sharing(viewer.boundaries)
+        case .appView: .bounded
+        case .anonymous, .administrator: .sharing(.empty)
+        }
+    }
+
     /// Releases one record, or nil.
     package static func release<Content>(_ content: Content, of scope: RecordScope, to viewer: Viewer) -> Readable<Content>? {
         mayRead(scope, as: viewer) ? Readable(content) : nil
@@ -61,10 +72,26 @@ package enum ReadPolicy {
         viewer.caller == .user(owner) ? Readable(content) : nil
     }
 
-    /// Releases what every allow-listed AppView may know of a member.
-    package static func releaseToAppView<Content>(_ content: Content, caller: Caller) -> Readable<Content>? {
-        if case .appView = caller { Readable(content) } else { nil }
+    /// Releases what is known of a membership: to the member and to AppViews; to everybody where the settings make memberships public.
+    package static func releaseMembership<Content>(
+        _ content: Content, of member: DID, arePublic: Bool = false, to viewer: Viewer
+    ) -> Readable<Content>? {
+        switch viewer.caller {
+        case .appView: Readable(content)
+        case .user(let did): did == member || arePublic ? Readable(content) : nil
+        case .anonymous, .administrator: arePublic ? Readable(content) : nil
+        }
     }
+
+    /// Whether a viewer may be told that a record exists which is hidden from them, where the service's settings tell at all: only
+    /// members, so that nobody learns it from outside.
+    package static func mayKnowOfHidden(_ viewer: Viewer) -> Bool {
+        if case .user = viewer.caller { true } else { false }
+    }
+
+    /// Releases one record to an administrator, whose receipt stands in the owner's log by now (`admin.read`). On every other way an
+    /// administrator is a stranger.
+    package static func releaseToAdministrator<Content>(_ content: Content) -> Readable<Content> { Readable(content) }
 
     /// Releases to whoever runs the program on the machine itself: they can read the files, so nothing is kept from them.
     /// Never called on behalf of a request from the network.

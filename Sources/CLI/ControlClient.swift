@@ -1,6 +1,7 @@
 import ATProto
 import Engine
 import Glibc
+import Server
 
 /// The program's end of `stratos.sock`: sends a command to the running server and takes its lines.
 struct ControlClient: ~Copyable {
@@ -9,14 +10,15 @@ struct ControlClient: ~Copyable {
 
     /// Nil where no server listens.
     init?(path: String) throws(Problem) {
+        let short: SocketPath
+        do { short = try SocketPath(path) } catch {
+            // best effort: where there is no directory, nobody listens in it; who opens it next says what is wrong.
+            return nil
+        }
+        defer { withExtendedLifetime(short) {} }
         var address = sockaddr_un()
         address.sun_family = sa_family_t(AF_UNIX)
-        let room = MemoryLayout.size(ofValue: address.sun_path)
-        guard path.utf8.count < room else {
-            throw Problem(
-                status: .usage, error: "PathTooLong", message: "\(path) is longer than the \(room - 1) bytes that a socket's path may have")
-        }
-        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: path.utf8) }
+        withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: short.text.utf8) }
         let descriptor = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
         guard descriptor >= 0 else { throw Self.failure("socket", errno) }
         let code = withUnsafePointer(to: &address) {

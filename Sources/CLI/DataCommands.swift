@@ -24,26 +24,18 @@ struct DataOptions: ParsableArguments {
 
     /// Runs a command: in the server where one runs on the directory, else in this process.
     func run(_ command: OperatorCommand, output path: String? = nil) async throws {
-        let printer = try ResultPrinter(json: json, path: path)
-        do {
-            try await perform(command, printer)
-            try printer.finish()
-        } catch let failure as OperatorFailure {
-            try printer.report(name: failure.name, message: failure.message, status: failure.exitCode)
-        } catch let problem as Problem {
-            try printer.report(name: problem.error, message: problem.message, status: problem.status.rawValue)
-        }
+        try await ResultPrinter.reporting(json: json, path: path) { try await perform(command, $0) }
     }
 
     private func perform(_ command: OperatorCommand, _ printer: ResultPrinter) async throws {
         let settings = try settings()
-        if var client = try ControlClient(path: settings.dataDirectory + "/stratos.sock") {
+        if var client = try ControlClient(path: absolute(settings.dataDirectory) + "/stratos.sock") {
             return try client.perform(command) { try printer.take($0) }
         }
         var logger = Logger(label: "stratos", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = .warning
         let directory = try await DataDirectory.open(
-            settings.dataDirectory, settings: settings, purpose: command.changes ? .change : .read, logger: logger)
+            settings.dataDirectory, settings: settings, purpose: command.appends ? .change : .read, logger: logger)
         defer { directory.close() }
         try await directory.engine.perform(command, open: ImportSource.file) { try printer.take($0) }
     }
@@ -63,7 +55,7 @@ private func absolute(_ path: String) -> String {
     return String(cString: current) + "/" + path
 }
 
-private func parsed<Parsed>(_ text: String, _ what: String, _ parse: (String) throws -> Parsed) throws -> Parsed {
+func parsed<Parsed>(_ text: String, _ what: String, _ parse: (String) throws -> Parsed) throws -> Parsed {
     do { return try parse(text) } catch { throw ValidationError("\(text) is not \(what): \(error)") }
 }
 

@@ -6,13 +6,14 @@ import EventLog
 import Glibc
 import Keys
 import Logging
+import NIOPosix
 import SQLiteStore
 
 /// A data directory that this process has open: the one place that picks a backend.
 struct DataDirectory {
     /// What the process is to do with the directory.
     enum Purpose {
-        /// Read; needs no setting and no key, and makes nothing.
+        /// Read, or fold the log again; needs no setting and no key, and begins nothing.
         case read
         /// Change: takes up the service's key, and begins a log where there is none.
         case change
@@ -27,7 +28,11 @@ struct DataDirectory {
     private let actors: ActorDatabases
 
     static func open(_ path: String, settings: Settings, purpose: Purpose, logger: Logger) async throws -> DataDirectory {
-        if purpose == .read { try requireLog(in: path) }
+        if access(path + "/" + LogStore.fileName, F_OK) != 0 {
+            if purpose == .read { try refuseMissingLog(in: path) }
+            // Asked here, so that nothing is left in a directory where nothing can begin.
+            guard settings.missing.isEmpty else { throw Deployment.missing(settings.missing) }
+        }
         let store: LogStore
         do {
             store = try LogStore(directory: path) { error in
@@ -38,8 +43,18 @@ struct DataDirectory {
         } catch {
             throw Problem(status: .inputOutput, error: "LogRefused", message: "\(error)")
         }
+        do {
+            return try await open(path, store: store, settings: settings, purpose: purpose, logger: logger)
+        } catch {
+            store.close()
+            throw error
+        }
+    }
+
+    private static func open(
+        _ path: String, store: LogStore, settings: Settings, purpose: Purpose, logger: Logger
+    ) async throws -> DataDirectory {
         let files = ActorDirectory(dataDirectory: path)
-        let actors = ActorDatabases(directory: files)
         let surroundings = Surroundings.ofThisMachine
         let authority: Authority? =
             if purpose == .read {
@@ -49,6 +64,10 @@ struct DataDirectory {
                     over: store, deployment: try settings.deployment(), isStart: purpose == .serve, surroundings: surroundings,
                     key: { creates in try serviceKey(in: path, settings: settings, creates: creates) })
             }
+        let actors = ActorDatabases(directory: files, openMax: Descriptors.actorFilesMax) { actor, error in
+            // What was lost is folded from the log again; the disk may need a human.
+            logger.error("damaged rows are made anew", metadata: ["actor": .string(actor.description), "error": "\(error)"])
+        }
         let engine = Engine(
             log: store, readModel: actors,
             keys: ActorKeys(read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }), authority: authority,
@@ -57,14 +76,27 @@ struct DataDirectory {
     }
 
     /// Reading makes no log where there is none, and does not mistake a lost one for none.
-    private static func requireLog(in path: String) throws(Problem) {
-        guard access(path + "/" + LogStore.fileName, F_OK) != 0 else { return }
+    private static func refuseMissingLog(in path: String) throws(Problem) {
         guard let remains = LogStore.companions.first(where: { access(path + "/" + $0, F_OK) == 0 }) else {
             throw Problem(status: .inputOutput, error: "NoLog", message: "\(path) holds no log")
         }
         throw Problem(
             status: .inputOutput, error: "LogRefused",
             message: "\(path)/\(LogStore.fileName) is missing, and \(remains) beside it is not: restore the log from a backup")
+    }
+
+    /// What shows that the parts of the directory work.
+    var probes: [(name: String, probe: @Sendable () async throws -> Void)] {
+        let (store, files) = (store, ActorDirectory(dataDirectory: path))
+        return [
+            ("db", { _ = try await store.statistics() }),
+            ("projections", { try await NIOThreadPool.singleton.runIfActive { try files.probe() } }),
+        ]
+    }
+
+    /// What is to run beside a server.
+    func housekeeping(_ logger: Logger) -> Housekeeping {
+        Housekeeping(store: store, now: { Timestamp(milliseconds: Surroundings.ofThisMachine.now() / 1000) }, logger: logger)
     }
 
     /// Writes what waits and lets go of the directory.
@@ -77,11 +109,15 @@ struct DataDirectory {
     private static func serviceKey(in path: String, settings: Settings, creates: Bool) throws -> PrivateKey? {
         if let hex = settings.signingKeyHex { return try PrivateKey(curve: .k256, rawBytes: Hex.decode(hex)) }
         let file = path + "/signing_key"
-        if access(file, F_OK) == 0 { return try KeyFile.read(path: file, curve: .k256) }
-        guard creates else { return nil }
-        let key = PrivateKey.generate(.k256)
-        try KeyFile.write(key, to: file)
-        return key
+        do throws(KeysError) {
+            if access(file, F_OK) == 0 { return try KeyFile.read(path: file, curve: .k256) }
+            guard creates else { return nil }
+            let key = PrivateKey.generate(.k256)
+            try KeyFile.write(key, to: file)
+            return key
+        } catch {
+            throw Problem(status: .inputOutput, error: "KeyFileRefused", message: "\(error)")
+        }
     }
 }
 
@@ -93,8 +129,13 @@ extension Surroundings {
             return Int64(time.tv_sec) * 1_000_000 + Int64(time.tv_nsec) / 1000
         },
         random: { count in
+            // In words: each asks the system, and a request needs dozens of bytes.
             var generator = SystemRandomNumberGenerator()
-            return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+            var bytes: [UInt8] = []
+            bytes.reserveCapacity(count + 8)
+            while bytes.count < count { withUnsafeBytes(of: generator.next()) { bytes.append(contentsOf: $0) } }
+            bytes.removeLast(bytes.count - count)
+            return bytes
         })
 }
 

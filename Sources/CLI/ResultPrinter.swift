@@ -22,6 +22,25 @@ final class ResultPrinter: @unchecked Sendable {
         guard descriptor >= 0 else { throw Self.problem("cannot write \(file)", errno) }
     }
 
+    /// Runs a command that prints, and ends the program with the status of what went wrong, said once and in the form that was asked for.
+    static func reporting(json: Bool, path: String? = nil, _ command: (ResultPrinter) async throws -> Void) async throws {
+        let printer: ResultPrinter
+        do { printer = try ResultPrinter(json: json, path: path) } catch {
+            printer = try ResultPrinter(json: json, path: nil)
+            return try printer.report(name: error.error, message: error.message, status: error.status.rawValue)
+        }
+        do {
+            try await command(printer)
+            try printer.finish()
+        } catch let failure as OperatorFailure {
+            try printer.report(name: failure.name, message: failure.message, status: failure.exitCode)
+        } catch let problem as Problem {
+            try printer.report(name: problem.error, message: problem.message, status: problem.status.rawValue)
+        } catch {
+            try printer.report(name: "Failed", message: "\(error)", status: Problem.Status.inputOutput.rawValue)
+        }
+    }
+
     func take(_ output: OperatorOutput) throws {
         switch output {
         case .object(let value):

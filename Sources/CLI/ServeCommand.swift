@@ -2,8 +2,11 @@ import ArgumentParser
 import Authorization
 import Engine
 import EventLog
+import Glibc
 import Hummingbird
+import HummingbirdCore
 import Logging
+import NIOCore
 import Server
 import ServiceLifecycle
 
@@ -14,47 +17,82 @@ struct ServeCommand: AsyncParsableCommand {
     @OptionGroup var options: DataOptions
 
     func run() async throws {
-        let printer = try ResultPrinter(json: options.json, path: nil)
-        do {
-            try await serve(try options.settings())
-        } catch let failure as OperatorFailure {
-            try printer.report(name: failure.name, message: failure.message, status: failure.exitCode)
-        } catch let problem as Problem {
-            try printer.report(name: problem.error, message: problem.message, status: problem.status.rawValue)
-        }
+        try await ResultPrinter.reporting(json: options.json) { _ in try await serve(try options.settings()) }
     }
 
     private func serve(_ settings: Settings) async throws {
-        guard settings.missing.isEmpty, let publicURL = settings.publicURL else {
-            throw Problem(
-                status: .usage, error: "SettingsMissing",
-                message: "these settings are required: \(settings.missing.joined(separator: ", "))")
-        }
+        guard settings.missing.isEmpty, let publicURL = settings.publicURL else { throw Deployment.missing(settings.missing) }
         var logger = Logger(label: "stratos", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = settings.logLevel
         let directory = try await DataDirectory.open(settings.dataDirectory, settings: settings, purpose: .serve, logger: logger)
         defer { directory.close() }
         guard let authority = directory.authority else { preconditionFailure("a served directory is opened with authority") }
-        if settings.isDevelopment {
-            logger.warning("DEVELOPMENT MODE: anybody is whoever they say they are; never let this be reached from outside")
-        }
+        warn(of: settings, logger)
         let engine = directory.engine
         let configuration = ServerConfiguration(
             serviceDID: authority.terms.serviceDID.description, publicURL: publicURL, serviceFragment: settings.serviceFragment,
-            publicKeyMultibase: authority.key.publicKey.multibase, version: Stratos.version, credential: .dev,
-            writeRate: settings.writeRate,
-            imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax))
-        let router = try routes(
-            engine: engine, configuration: configuration,
-            authenticate: settings.isDevelopment ? developmentBearer(engine) : refuseEveryCredential(), logger: logger)
+            publicKeyMultibase: authority.key.publicKey.multibase, version: Stratos.version, writeRate: settings.writeRate,
+            imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax),
+            hydrateTellsBlocked: settings.hydrateTellsBlocked, enrollmentsArePublic: settings.enrollmentsArePublic,
+            membersGetProofs: settings.membersGetProofs, probes: directory.probes)
+        let identity = CallerIdentity(settings, authority: authority, engine: engine)
+        defer { identity.close() }
+        let router = try routes(engine: engine, configuration: configuration, authenticator: identity.authenticator, logger: logger)
         let socket = ControlSocket(path: directory.path + "/stratos.sock", logger: logger) { command, emit in
             try await engine.perform(command, open: ImportSource.file, emit: emit)
         }
+        let limits = ServingLimits(connectionsMax: Descriptors.connectionsMax)
         let application = Application(
-            router: router,
+            router: router, server: .http1(limits),
             configuration: .init(
-                address: .hostname(settings.isDevelopment ? "127.0.0.1" : "0.0.0.0", port: settings.port), serverName: nil),
-            services: [socket], logger: logger)
-        try await application.runService()
+                address: .hostname(settings.isDevelopment ? "127.0.0.1" : "0.0.0.0", port: settings.port), serverName: nil,
+                availableConnectionsDelegate: .maximum(limits.connectionsMax, logger: logger)),
+            services: [socket, RetiredBoundaries(engine: engine, logger: logger), directory.housekeeping(logger)], logger: logger)
+        try await run(application, limits, port: settings.port)
+    }
+
+    /// Until a signal says to stop; then what was begun is answered, for so long as `limits` say.
+    private func run(_ application: some Service, _ limits: ServingLimits, port: Int) async throws {
+        var configuration = ServiceGroupConfiguration(
+            services: [.init(service: application)], gracefulShutdownSignals: [.sigterm, .sigint],
+            logger: Logger(label: "lifecycle", factory: { _ in SwiftLogNoOpLogHandler() }))
+        configuration.maximumGracefulShutdownDuration = limits.shutdown
+        do {
+            try await ServiceGroup(configuration: configuration).run()
+        } catch let error as IOError {
+            throw Problem(
+                status: .inputOutput, error: "ServeFailed",
+                message: error.errnoCode == EADDRINUSE
+                    ? "port \(port) is in use: stop what listens there, or set another STRATOS_PORT"
+                    : "cannot serve on port \(port): \(error)")
+        }
+    }
+
+    private func warn(of settings: Settings, _ logger: Logger) {
+        if settings.isDevelopment {
+            logger.warning("DEVELOPMENT MODE: anybody is whoever they say they are; never let this be reached from outside")
+        }
+        for name in settings.unused { logger.warning("a setting has no effect in this release", metadata: ["name": .string(name)]) }
+        for name in settings.unknown { logger.warning("a setting is not known to this release", metadata: ["name": .string(name)]) }
+    }
+}
+
+/// Says, once after the start, who still holds boundaries that the settings no longer name: they keep reading, and write no more.
+private struct RetiredBoundaries: Service {
+    let engine: Engine
+    let logger: Logger
+
+    func run() async throws {
+        do {
+            for (name, members) in try await engine.retiredBoundaries() where members > 0 {
+                logger.warning(
+                    "a boundary that is no longer in STRATOS_ALLOWED_DOMAINS is still held",
+                    metadata: ["boundary": .string(name), "members": .stringConvertible(members)])
+            }
+        } catch {
+            logger.error("the holders of retired boundaries could not be counted", metadata: ["error": "\(error)"])
+        }
+        // A service that ends takes the others with it.
+        try await gracefulShutdown()
     }
 }

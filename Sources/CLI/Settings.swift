@@ -1,5 +1,6 @@
 import ATProto
 import Commands
+import Keys
 import Logging
 import Server
 
@@ -16,6 +17,8 @@ struct SettingDefinition: Sendable {
     var defaultText: String?
     var isRequired = false
     var isSecret = false
+    /// A secret of any characters.
+    var isPassword = false
     var state = State.used
     /// Says what is allowed, where a text is not.
     let refuse: @Sendable (String) -> String?
@@ -30,11 +33,15 @@ struct SettingsError: Error, CustomStringConvertible {
 struct Settings: Sendable {
     /// The variables with the text in force and where it came from.
     let texts: [String: (text: String?, source: String)]
+    /// Variables that are named like settings and are none of this release.
+    let unknown: [String]
 
     init(environment: [String: String]) throws(SettingsError) {
         var texts: [String: (String?, String)] = [:]
         for definition in Self.definitions {
-            let given = environment[definition.name].flatMap { $0.isEmpty ? nil : $0 }
+            // A password is what it is, to the last space.
+            let text = environment[definition.name].map { definition.isPassword ? $0 : Self.trimmed($0[...]) }
+            let given = text.flatMap { $0.isEmpty ? nil : $0 }
             if let given, let allowed = definition.refuse(given) {
                 let shown = definition.isSecret ? "(secret)" : "\"\(given)\""
                 throw SettingsError(description: "\(definition.name)=\(shown) is not allowed: \(allowed)")
@@ -44,6 +51,14 @@ struct Settings: Sendable {
             )
         }
         self.texts = texts
+        let names = Set(Self.definitions.map(\.name))
+        unknown = environment.keys.filter { $0.hasPrefix("STRATOS_") && !names.contains($0) }.sorted()
+        let notAllowed = autoEnrollDomains.filter { !allowedDomains.contains($0) }
+        guard allowedDomains.isEmpty || notAllowed.isEmpty else {
+            throw SettingsError(
+                description:
+                    "STRATOS_AUTO_ENROLL_DOMAINS names what STRATOS_ALLOWED_DOMAINS does not: \(notAllowed.joined(separator: ", "))")
+        }
     }
 
     private func text(_ name: String) -> String? { texts[name]!.text }
@@ -62,6 +77,17 @@ struct Settings: Sendable {
     var serviceFragment: String { text("STRATOS_SERVICE_FRAGMENT")! }
     var dataDirectory: String { text("STRATOS_DATA_DIR")! }
     var signingKeyHex: String? { text("STRATOS_SIGNING_KEY_HEX") }
+    var plcURL: String { text("STRATOS_PLC_URL")! }
+    var appViews: Set<DID> { Set(list("STRATOS_ALLOWED_APPVIEWS").compactMap { try? DID($0) }) }  // `init` let nothing else through.
+    var adminPassword: String? { text("STRATOS_ADMIN_PASSWORD") }
+    var hydrateTellsBlocked: Bool { text("STRATOS_HYDRATE_BLOCKED") == "true" }
+    var membersGetProofs: Bool { text("STRATOS_MEMBER_PROOFS") == "true" }
+    var enrollmentsArePublic: Bool { text("STRATOS_PUBLIC_ENROLLMENTS") == "true" }
+
+    /// What other servers see of us: `Stratos/VERSION (+URL; CONTACT)`.
+    func userAgent(version: String) -> String {
+        "Stratos/\(version) (+\(text("STRATOS_REPO_URL") ?? publicURL ?? "unknown"); \(text("STRATOS_OPERATOR_CONTACT") ?? "unknown"))"
+    }
     var importBytesMax: Int { integer("STRATOS_IMPORT_MAX_BYTES") }
     var writeRate: WriteRate {
         WriteRate(
@@ -87,6 +113,11 @@ struct Settings: Sendable {
     /// The settings that a new deployment cannot do without and that are not there.
     var missing: [String] {
         Self.definitions.filter { $0.isRequired && texts[$0.name]!.text == nil }.map(\.name)
+    }
+
+    /// The variables that were given and change nothing, as this release lacks the part that they belong to.
+    var unused: [String] {
+        Self.definitions.filter { $0.state == .unused && texts[$0.name]!.source == "environment" }.map(\.name)
     }
 
     /// What `stratos config` prints: `{NAME: {value, source, state}}`, secrets masked.
@@ -123,7 +154,7 @@ extension Settings {
         .init(name: "STRATOS_PG_HOST", state: .unused, refuse: { _ in nil }),
         .init(name: "STRATOS_PG_PORT", defaultText: "5432", state: .unused, refuse: integer(1...65535)),
         .init(name: "STRATOS_PG_USERNAME", defaultText: "stratos", state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_PG_PASSWORD", isSecret: true, state: .unused, refuse: { _ in nil }),
+        .init(name: "STRATOS_PG_PASSWORD", isSecret: true, isPassword: true, state: .unused, refuse: { _ in nil }),
         .init(name: "STRATOS_PG_DBNAME", defaultText: "stratos", state: .unused, refuse: { _ in nil }),
         .init(name: "STRATOS_PG_ACTOR_POOL_SIZE", state: .unused, refuse: integer(1...10_000)),
         .init(name: "STRATOS_PG_ADMIN_POOL_SIZE", state: .unused, refuse: integer(1...10_000)),
@@ -137,10 +168,10 @@ extension Settings {
         .init(name: "STRATOS_ALLOWED_DIDS", state: .unused, refuse: dids),
         .init(name: "STRATOS_ALLOWED_PDS_ENDPOINTS", state: .unused, refuse: urls),
         .init(name: "STRATOS_AUTO_ENROLL_DOMAINS", refuse: names),
-        .init(name: "STRATOS_PLC_URL", defaultText: "https://plc.directory", state: .unused, refuse: url),
+        .init(name: "STRATOS_PLC_URL", defaultText: "https://plc.directory", refuse: url),
         .init(name: "STRATOS_OAUTH_CLIENT_ID", state: .unused, refuse: url),
         .init(name: "STRATOS_OAUTH_REDIRECT_URI", state: .unused, refuse: url),
-        .init(name: "STRATOS_ALLOWED_APPVIEWS", state: .unused, refuse: dids),
+        .init(name: "STRATOS_ALLOWED_APPVIEWS", refuse: dids),
         .init(name: "STRATOS_SIGNING_KEY_HEX", isSecret: true, refuse: keyHex),
         .init(name: "STRATOS_IMPORT_MAX_BYTES", defaultText: "268435456", refuse: integer(1...(1 << 40))),
         .init(name: "STRATOS_WRITE_RATE_MAX_WRITES", defaultText: "300", refuse: integer(1...1_000_000_000)),
@@ -150,6 +181,21 @@ extension Settings {
         .init(name: "STRATOS_LOG_LEVEL", defaultText: "info", refuse: logLevel),
         .init(name: "LOG_LEVEL", refuse: logLevel),
         .init(name: "STRATOS_DEV_MODE", defaultText: "false", refuse: oneOf("true", "false")),
+        .init(name: "STRATOS_ADMIN_PASSWORD", isSecret: true, isPassword: true, refuse: { _ in nil }),
+        .init(name: "STRATOS_SYNC_TOKEN", isSecret: true, isPassword: true, state: .unused, refuse: { _ in nil }),
+        .init(name: "STRATOS_RETENTION_DAYS", defaultText: "30", state: .unused, refuse: integer(1...36_500)),
+        .init(name: "STRATOS_HYDRATE_BLOCKED", defaultText: "false", refuse: oneOf("true", "false")),
+        .init(name: "STRATOS_MEMBER_PROOFS", defaultText: "false", refuse: oneOf("true", "false")),
+        .init(name: "STRATOS_PUBLIC_ENROLLMENTS", defaultText: "false", refuse: oneOf("true", "false")),
+        .init(name: "STRATOS_STREAM_CONNECTIONS_MAX", defaultText: "2000", state: .unused, refuse: integer(1...1_000_000)),
+        .init(name: "STRATOS_STREAM_IDLE_SECONDS", defaultText: "60", state: .unused, refuse: integer(1...86_400)),
+        .init(name: "STRATOS_OAUTH_CLIENT_SECRET", isSecret: true, state: .unused, refuse: { _ in nil }),
+        .init(name: "STRATOS_OAUTH_CLIENT_NAME", state: .unused, refuse: { _ in nil }),
+        .init(name: "STRATOS_OAUTH_LOGO_URI", state: .unused, refuse: url),
+        .init(name: "STRATOS_OAUTH_TOS_URI", state: .unused, refuse: url),
+        .init(name: "STRATOS_OAUTH_POLICY_URI", state: .unused, refuse: url),
+        .init(name: "STRATOS_REPO_URL", refuse: url),
+        .init(name: "STRATOS_OPERATOR_CONTACT", refuse: headerText),
     ]
 
     @Sendable private static func serviceDIDText(_ text: String) -> String? {
@@ -157,6 +203,10 @@ extension Settings {
             return "a DID of at most 188 bytes, such as did:web:stratos.example.com"
         }
         return nil
+    }
+
+    @Sendable private static func headerText(_ text: String) -> String? {
+        text.utf8.count <= 200 && text.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) ? nil : "up to 200 characters of ASCII"
     }
 
     @Sendable private static func url(_ text: String) -> String? {
@@ -188,8 +238,11 @@ extension Settings {
     }
 
     @Sendable private static func keyHex(_ text: String) -> String? {
-        text.utf8.count == 64 && text.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit })
-            ? nil : "64 hexadecimal digits, a secp256k1 private key"
+        let isHex = text.utf8.count == 64 && text.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit })
+        guard isHex, (try? PrivateKey(curve: .k256, rawBytes: Hex.decode(text))) != nil else {
+            return "64 hexadecimal digits, a secp256k1 private key (not zero, and below the order of the curve)"
+        }
+        return nil
     }
 
     @Sendable private static func logLevel(_ text: String) -> String? {

@@ -28,20 +28,15 @@ struct KeygenCommand: ParsableCommand {
     }
 }
 
-struct ConfigCommand: ParsableCommand {
+struct ConfigCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "config",
         abstract: "List every setting with its value, where it comes from, and whether it is used. Secrets are masked.")
 
     @OptionGroup var options: DataOptions
 
-    func run() throws {
-        let printer = try ResultPrinter(json: options.json, path: nil)
-        do {
-            try printer.take(.object(try options.settings().listing))
-        } catch let problem as Problem {
-            try printer.report(name: problem.error, message: problem.message, status: problem.status.rawValue)
-        }
+    func run() async throws {
+        try await ResultPrinter.reporting(json: options.json) { printer in try printer.take(.object(try options.settings().listing)) }
     }
 }
 

@@ -9,7 +9,8 @@ struct Stratos: AsyncParsableCommand {
         commandName: "stratos", abstract: "Private, boundary-scoped records for AT Protocol, kept as a signed log of events.",
         version: version,
         subcommands: [
-            ServeCommand.self, EnrollCommand.self, ImportCommand.self, ExportCommand.self, GetCommand.self, UsageCommand.self,
+            ServeCommand.self, EnrollCommand.self, EnrollmentsCommand.self, BoundariesCommand.self, AuditCommand.self, ImportCommand.self,
+            ExportCommand.self, GetCommand.self, UsageCommand.self,
             DigestCommand.self, RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self, RepoCommand.self,
             KeygenCommand.self, ConfigCommand.self,
         ])
@@ -19,6 +20,7 @@ struct Stratos: AsyncParsableCommand {
 enum Program {
     static func main() async {
         signal(SIGPIPE, SIG_IGN)
+        Descriptors.raise()
         do {
             var command = try Stratos.parseAsRoot()
             if var asynchronous = command as? any AsyncParsableCommand {
@@ -44,5 +46,32 @@ enum Program {
             Output.note(isUsage ? Stratos.fullMessage(for: error) : "error: \(error)")
         }
         exit((isUsage ? Problem.Status.usage : .inputOutput).rawValue)
+    }
+}
+
+/// The files and sockets that this process may have open.
+enum Descriptors {
+    /// As many as are asked for where the system lets us.
+    private static let wanted: rlim_t = 16_384
+
+    /// Takes what the system gives beyond the usual 1,024: each open actor costs three, each connection one.
+    static func raise() {
+        var limit = current()
+        guard limit.rlim_cur < wanted else { return }
+        limit.rlim_cur = min(wanted, limit.rlim_max)
+        // best effort: what is had is shared out below.
+        _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+    }
+
+    /// Actors whose files may be open at a time: three descriptors each, at most half of all.
+    static var actorFilesMax: Int { max(4, min(512, available / 6)) }
+    /// Connections at a time: at most a quarter of all, for a server that cannot accept ends.
+    static var connectionsMax: Int { max(8, min(4096, available / 4)) }
+
+    private static var available: Int { Int(min(current().rlim_cur, wanted)) }
+
+    private static func current() -> rlimit {
+        var limit = rlimit()
+        return getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 ? limit : rlimit(rlim_cur: 1024, rlim_max: 1024)
     }
 }

@@ -14,7 +14,7 @@ package struct JudgedParent: Hashable, Sendable {
 }
 
 /// The rules that a record must keep whatever `validate` says (wire contract, section 4.1): its collection, its type, its
-/// boundaries, what it replies to and what it embeds. Lexicons are checked apart.
+/// boundaries, and for a post what it replies to and what it embeds. Lexicons are checked apart.
 package struct RecordRules: Sendable {
     package static let postCollection = "zone.stratos.feed.post"
     package static let enrollmentCollection = "zone.stratos.actor.enrollment"
@@ -36,7 +36,7 @@ package struct RecordRules: Sendable {
         case .string(let type) where type == collection.description: break
         default: throw .invalidRecord("$type must be \(collection)")
         }
-        if collection.description.hasPrefix("zone.stratos."), case .map(var boundary) = fields["boundary"], boundary["$type"] == nil {
+        if isStratos(collection), case .map(var boundary) = fields["boundary"], boundary["$type"] == nil {
             boundary["$type"] = .string("zone.stratos.boundary.defs#Domains")
             fields["boundary"] = .map(boundary)
         }
@@ -49,50 +49,78 @@ package struct RecordRules: Sendable {
         return try? ATURI(text)  // best effort: a text that is no URI is refused by `check`, with its own message.
     }
 
-    /// Checks a completed record of an allowed collection.
+    /// Checks a completed record of an allowed collection. The order of the rules is that of the wire contract, since a record that
+    /// breaks several is answered with the first.
     /// - Parameter parent: the reply's parent, if it is known here and the author may read it.
     /// - Returns: the boundaries of the record, qualified.
     package func check(_ record: Value, collection: NSID, parent: JudgedParent?) throws(Refusal) -> BoundarySet {
-        guard collection.description.hasPrefix("zone.stratos.") else { throw .invalidCollection }
+        guard Self.isStratos(collection) else { throw .invalidCollection }
         guard collection.description != Self.enrollmentCollection else {
             throw .invalidRecord("an enrollment record is kept on the user's own server, not here")
         }
         guard !terms.allowedBoundaries.isEmpty else { throw .invalidRecord("Stratos namespace is not enabled on this service") }
-        let boundaries = try boundaries(of: record, required: collection.description == Self.postCollection)
-        try checkReply(of: record, boundaries: boundaries, parent: parent)
-        if let embed = record["embed"] { try checkEmbed(embed) }
+        let isPost = collection.description == Self.postCollection
+        let names = try names(in: record, required: isPost)
+        if isPost {
+            try checkNames(names)
+            try checkReply(of: record, boundaries: names, parent: parent)
+            if let embed = record["embed"] { try checkEmbed(embed) }
+        }
+        if let stranger = names.first(where: { BoundaryName.service(of: $0) != terms.serviceDID.description }) {
+            throw .serviceMismatch(
+                boundary: stranger, service: BoundaryName.service(of: stranger) ?? "(unqualified)", expected: terms.serviceDID.description)
+        }
+        // A name that is allowed no more takes no new records, whatever the collection.
+        try checkAllowed(names)
+        guard let boundaries = try? BoundarySet(names) else {
+            throw .invalidRecord("a record names at most \(BoundarySet.countMax) boundaries")
+        }
         let denied = boundaries.filter { !held.contains($0) }
         guard denied.isEmpty else { throw .forbiddenBoundary(denied: denied, held: Array(held)) }
         return boundaries
     }
 
-    private func boundaries(of record: Value, required: Bool) throws(Refusal) -> BoundarySet {
+    /// Whether records of this collection are kept here at all.
+    package static func isStratos(_ collection: NSID) -> Bool { collection.description.hasPrefix("zone.stratos.") }
+
+    /// The boundaries as the record names them. Only posts must have one; a record of another collection without any is its
+    /// owner's alone.
+    private func names(in record: Value, required: Bool) throws(Refusal) -> [String] {
         guard let boundary = record["boundary"] else {
             guard !required else { throw .invalidRecord("must have a boundary") }
-            return .empty
+            return []
         }
-        guard let values = boundary["values"]?.arrayValue, !values.isEmpty else { throw .invalidRecord("must have a boundary") }
+        guard let values = boundary["values"]?.arrayValue, !values.isEmpty || !required else {
+            throw .invalidRecord("must have a boundary")
+        }
         var names: [String] = []
         for value in values {
             guard let name = value["value"]?.stringValue else { throw .invalidRecord("a boundary must have a value") }
-            guard let service = BoundaryName.service(of: name) else {
-                throw .serviceMismatch(boundary: name, service: "(unqualified)", expected: terms.serviceDID.description)
-            }
-            guard service == terms.serviceDID.description else {
-                throw .invalidRecord("Boundary '\(name)' does not belong to this service")
-            }
-            guard terms.allowedBoundaries.contains(name) else {
-                throw .invalidRecord("Domain '\(BoundaryName.bare(of: name))' is not allowed")
-            }
             names.append(name)
         }
-        guard let boundaries = try? BoundarySet(names) else {
-            throw .invalidRecord("a record names at most \(BoundarySet.countMax) boundaries")
-        }
-        return boundaries
+        return names
     }
 
-    private func checkReply(of record: Value, boundaries: BoundarySet, parent: JudgedParent?) throws(Refusal) {
+    private func checkNames(_ names: [String]) throws(Refusal) {
+        for name in names {
+            guard !name.hasPrefix("did:") || name.hasPrefix("\(terms.serviceDID)/") else {
+                throw .invalidRecord("Boundary '\(name)' does not belong to this service")
+            }
+            try checkAllowed([name])
+        }
+    }
+
+    /// A bare name passes where the qualified one is allowed: what is wrong with it is said by a later rule.
+    private func checkAllowed(_ names: [String]) throws(Refusal) {
+        for name in names {
+            let qualified = BoundaryName.qualified(BoundaryName.bare(of: name), service: terms.serviceDID.description)
+            guard terms.allowedBoundaries.contains(qualified) else {
+                throw .invalidRecord("Domain '\(BoundaryName.bare(of: name))' is not allowed")
+            }
+        }
+    }
+
+    private func checkReply(of record: Value, boundaries: [String], parent: JudgedParent?) throws(Refusal) {
         guard let reply = record["reply"] else { return }
         guard Self.isStratos(reply["parent"]?["uri"]) else { throw .invalidRecord("cannot reply to a non-stratos record") }
         if let root = reply["root"], !Self.isStratos(root["uri"]) { throw .invalidRecord("cannot have a non-stratos root") }
@@ -117,15 +145,16 @@ package struct RecordRules: Sendable {
 
     private static func isStratos(_ uri: Value?) -> Bool {
         guard let text = uri?.stringValue, let parsed = try? ATURI(text), let collection = parsed.collection else { return false }
-        return collection.description.hasPrefix("zone.stratos.")
+        return isStratos(collection)
     }
 
     /// A private record must not quote public posts: the embed, what it carries beside it, and a record inside a record.
     /// The decoder's bound on nesting bounds the recursion.
     private func checkEmbed(_ embed: Value) throws(Refusal) {
         for quoted in [embed["record"], embed["record"]?["record"]] {
-            guard let text = quoted?["uri"]?.stringValue else { continue }
-            if let collection = (try? ATURI(text))?.collection, collection.description.hasPrefix("app.bsky.") {
+            // Cut by hand and in any case: what is not quite a URI, which lexicons would refuse, must not pass where they are skipped.
+            guard let parts = quoted?["uri"]?.stringValue?.split(separator: "/", omittingEmptySubsequences: false) else { continue }
+            guard parts.count <= 3 || !parts[3].lowercased().hasPrefix("app.bsky.") else {
                 throw .invalidRecord("cannot embed bsky content")
             }
         }

@@ -35,6 +35,9 @@ package struct RecordWrite: Hashable, Sendable {
         self.record = record
         self.swap = swap
     }
+
+    /// Nil for a create whose key is yet to be made.
+    package var path: RecordPath? { recordKey.map { RecordPath(collection: collection, recordKey: $0) } }
 }
 
 /// What a client asks to be written to its repo: one commit, one event, all or none.
@@ -44,16 +47,19 @@ package struct WriteRequest: Hashable, Sendable {
     package let writes: [RecordWrite]
     /// The commit that the repo must stand at.
     package let swapCommit: CID?
-    /// False skips lexicons, and nothing else.
-    package let checksLexicons: Bool
+    /// Whether the records must keep the lexicons of their collections: true, and such a lexicon must be known here; nil, where it is
+    /// known; false, no. It is about lexicons and nothing else.
+    package let checksLexicons: Bool?
     /// Whether deleting what is not there is refused (a batch) or comes to nothing (a single delete).
     package let refusesAbsentDelete: Bool
     package let agent: Agent
     package let client: ClientRequest?
+    /// What proved the caller, where it may be used once.
+    package let use: SingleUse?
 
     package init(
-        repo: DID, writes: [RecordWrite], swapCommit: CID? = nil, checksLexicons: Bool = true, refusesAbsentDelete: Bool = false,
-        agent: Agent, client: ClientRequest? = nil
+        repo: DID, writes: [RecordWrite], swapCommit: CID? = nil, checksLexicons: Bool? = nil, refusesAbsentDelete: Bool = false,
+        agent: Agent, client: ClientRequest? = nil, use: SingleUse? = nil
     ) {
         self.repo = repo
         self.writes = writes
@@ -62,6 +68,7 @@ package struct WriteRequest: Hashable, Sendable {
         self.refusesAbsentDelete = refusesAbsentDelete
         self.agent = agent
         self.client = client
+        self.use = use
     }
 
     package static let writesMax = 200
@@ -83,7 +90,7 @@ package struct WriteReceipt: Hashable, Sendable {
     }
 
     package let results: [Result]
-    /// The repo's newest commit; where nothing was to be done, the one it stood at.
+    /// The repo's newest commit; where nothing was to be done and no idempotency key was given, the one it stood at.
     package let commit: CID
     package let rev: TID
     /// Whether this call made the commit.

@@ -7,12 +7,19 @@ import Projections
 /// What the engine keeps in memory beside an actor's open rows: the fold as it stands and the tree, with the nodes that were
 /// loaded. It lives and dies with the open rows, on their thread.
 final class ActorContext {
-    var state: ActorState
-    var tree: MST
+    private(set) var state: ActorState
+    private(set) var tree: MST
     /// Whether the fold has reached the end of the actor's log, which this process then keeps it at.
     var isCurrent = false
     /// The key that signs commits, once it was needed.
     var signingKey: PrivateKey?
+    /// What an append that is on its way to the log will change.
+    private var prepared: Folded?
+
+    private struct Folded {
+        let changes: ActorChanges
+        let tree: MST
+    }
 
     private init(state: ActorState, tree: MST) {
         self.state = state
@@ -36,13 +43,54 @@ final class ActorContext {
 
     /// Folds events upon this context and moves rows and context together; neither moves where anything is refused (I9).
     func apply(_ events: [StoredEvent], chunks: [CID: [UInt8]], to rows: any ActorRows) throws {
-        var fold = ActorFold(
-            upon: state, tree: tree, row: { try rows.record($0) }, usage: { try rows.collections()[$0] ?? Usage() })
+        try move(try fold(events, chunks: chunks, upon: rows), rows)
+    }
+
+    /// Folds what is about to be appended, and keeps the result for `settle`. An event that its own fold refuses would stop the
+    /// actor for ever, so it must never reach the log (I8).
+    func prepare(_ append: Append, upon rows: any ActorRows) throws {
+        prepared = try fold(append.stored, chunks: append.chunks, upon: rows)
+    }
+
+    /// Moves rows and context over an append that the log has taken.
+    func settle(_ append: Append, _ rows: any ActorRows) throws {
+        let folded = prepared
+        prepared = nil
+        if let folded, folded.changes.from == state.head.sequence, folded.changes.state.head == append.head {
+            try move(folded, rows)
+        } else {
+            // The rows were closed meanwhile and opened again.
+            try apply(append.stored, chunks: append.chunks, to: rows)
+        }
+    }
+
+    private func fold(_ events: [StoredEvent], chunks: [CID: [UInt8]], upon rows: any ActorRows) throws -> Folded {
+        let usage = try rows.collections()
+        // Where no collection has records, no record has to be looked for: an import asks for each of its own.
+        let row: (RecordPath) throws -> RecordRow? = usage.isEmpty ? { _ in nil } : { try rows.record($0) }
+        var fold = ActorFold(upon: state, tree: tree, row: row, usage: { usage[$0] ?? Usage() })
         for event in events { try fold.apply(event, chunk: { chunks[$0] }) }
         let (changes, tree) = fold.finish()
-        try rows.apply(changes)
-        state = changes.state
-        self.tree = tree
+        return Folded(changes: changes, tree: tree)
+    }
+
+    private func move(_ folded: Folded, _ rows: any ActorRows) throws {
+        try rows.apply(folded.changes)
+        state = folded.changes.state
+        tree = folded.tree
+    }
+}
+
+extension Append {
+    /// The events as the store will give them, but for positions, which no fold needs.
+    fileprivate var stored: [StoredEvent] {
+        events.map { StoredEvent(position: nil, bytes: $0.bytes, cid: $0.cid, body: $0.bodyBytes, leaf: $0.leaf) }
+    }
+
+    /// Among these are an import's chunks.
+    fileprivate var chunks: [CID: [UInt8]] {
+        guard events.contains(where: { $0.event.kind == .repoImport }) else { return [:] }
+        return Dictionary(blocks.map { ($0.cid, $0.bytes) }) { first, _ in first }
     }
 }
 

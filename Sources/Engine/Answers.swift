@@ -14,6 +14,13 @@ extension EnrollmentSummary {
     }
 }
 
+extension EnrollmentSummary {
+    /// `{did, boundaries}`.
+    var boundariesValue: Value {
+        ["did": .string(did.description), "boundaries": .array(membership.boundaries.map(Value.string))]
+    }
+}
+
 extension ImportReceipt {
     /// `{imported, commit, rev, data}`.
     package var value: Value {

@@ -27,6 +27,10 @@ package struct Deployment: Sendable {
         self.version = version
         self.build = build
     }
+
+    package static func missing(_ names: [String]) -> OperatorFailure {
+        OperatorFailure(exitCode: 2, name: "SettingsMissing", message: "these settings are required: \(names.joined(separator: ", "))")
+    }
 }
 
 extension Authority {
@@ -66,9 +70,7 @@ extension Authority {
     private static func service(of history: ServiceHistory, deployment: Deployment) throws(OperatorFailure) -> DID {
         guard let pinned = history.service else {
             guard deployment.missing.isEmpty, let service = deployment.serviceDID else {
-                throw OperatorFailure(
-                    exitCode: 2, name: "SettingsMissing",
-                    message: "a new data directory needs these settings: \(deployment.missing.joined(separator: ", "))")
+                throw Deployment.missing(deployment.missing)
             }
             return service
         }

@@ -23,10 +23,13 @@ extension Engine {
         guard actor.description.utf8.count <= Event.didBytesMax else {
             throw Refusal.invalidRequest("a DID that is enrolled has at most \(Event.didBytesMax) bytes")
         }
+        if let pds, !Self.isServer(pds) {
+            throw Refusal.invalidRequest("the PDS is named by an http or https URL of at most \(AccountEnroll.pdsBytesMax) bytes")
+        }
         let boundaries = try grant(names, terms: authority.terms)
-        return try await lanes.run(actor) {
+        return try await inLane(actor) {
             let append = try await withCurrentInLane(actor) { [self] context, rows in
-                try prepareEnrollment(of: actor, boundaries: boundaries, pds: pds, agent: agent, context: context)
+                try prepareEnrollment(of: actor, boundaries: boundaries, pds: pds, agent: agent, context: context, rows: rows)
             }
             try await self.append(append)
             guard let summary = try await withCurrentInLane(actor, { context, _ in EnrollmentSummary(context.state) }) else {
@@ -36,46 +39,62 @@ extension Engine {
         }
     }
 
-    private func grant(_ names: [String], terms: ServiceTerms) throws -> BoundarySet {
-        guard !names.isEmpty else { return try BoundarySet(terms.autoEnrollBoundaries) }
-        let service = terms.serviceDID.description
-        let qualified = names.map { BoundaryName.qualify($0, service: service) ?? $0 }
-        let refused = qualified.filter { !terms.allowedBoundaries.contains($0) }
-        guard refused.isEmpty else {
-            throw Refusal.invalidRequest(
-                "boundaries not in allowed domains: \(refused.joined(separator: ", "))"
-                    + "; allowed: \(terms.allowedBoundaries.map(BoundaryName.bare).joined(separator: ", "))")
-        }
-        return try BoundarySet(qualified)
+    private static func isServer(_ url: String) -> Bool {
+        let hosts = ["https://", "http://"].filter(url.hasPrefix).map { url.dropFirst($0.count) }
+        return url.utf8.count <= AccountEnroll.pdsBytesMax && hosts.contains { !$0.isEmpty && $0.first != "/" }
+            && url.utf8.allSatisfy { (0x21...0x7E).contains($0) }
     }
 
-    /// On the actor's thread. The key is kept before the event that names it: a key without an event is harmless, and is taken up
-    /// by the next attempt.
+    private func grant(_ names: [String], terms: ServiceTerms) throws -> BoundarySet {
+        // What the settings give to everybody need not be among what may be given by name.
+        try granted(names.isEmpty ? terms.autoEnrollBoundaries : qualified(allowed: names, terms: terms))
+    }
+
+    /// On the actor's thread. The key is always a new one, also of somebody who comes back, and is kept before the event that names
+    /// it: a key without an event is harmless, and the next attempt puts another in its place.
     private func prepareEnrollment(
-        of actor: DID, boundaries: BoundarySet, pds: String?, agent: Agent, context: ActorContext
+        of actor: DID, boundaries: BoundarySet, pds: String?, agent: Agent, context: ActorContext, rows: any ActorRows
     ) throws -> Append {
         let state = context.state
         let authority = try requireAuthority()
         guard state.membership == nil else { throw Refusal.alreadyEnrolled }
-        let key = try keys.read(actor) ?? PrivateKey.generate(.p256)
-        if try keys.read(actor) == nil { try keys.keep(key, actor) }
-        let (rev, time) = try next(upon: state, now: surroundings.now())
+        let now = surroundings.now()
+        var clock = revClock(upon: state, now: now)
+        let rev = try clock.next()
+        let key = try keys.make()
         let tagKey = surroundings.random(Leaf.tagKeyByteCount)
         let enroll = AccountEnroll(
             provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: agent), boundaries: boundaries,
             key: key.publicKey,
             attestation: try Attestation.sign(did: actor, boundaries: boundaries, actorKey: key.publicKey, with: authority.key), pds: pds,
+            // best effort: a service whose DID is no record key has no enrollment records.
             recordKey: try? RecordKey(authority.terms.serviceDID.description.replacingPercentColons), tagKey: tagKey,
             commit: try ActorCommit.sign(did: actor, rev: rev, data: context.tree.root(), with: key))
-        let event = try SignedEvent.sign(.accountEnroll(enroll), after: state.head, of: actor, time: time, with: try signing(tagKey))
+        let event = try SignedEvent.sign(
+            .accountEnroll(enroll), after: state.head, of: actor, time: eventTime(upon: state, now: now, rev: rev),
+            with: try signing(tagKey))
+        let append = Append(actor: actor, after: state.head, events: [event])
+        try context.prepare(append, upon: rows)
+        try keys.keep(key, actor)
         context.signingKey = nil
-        return Append(actor: actor, after: state.head, events: [event])
+        return append
     }
 
     /// The enrollment of an actor, or nil.
     package func enrollment(of actor: DID) async throws -> EnrollmentSummary? {
+        if !isDoubted(actor), case .known(let enrollment) = enrollments.find(actor) { return enrollment }
         guard try await log.head(of: actor).sequence > 0 else { return nil }  // A stranger gets no files.
-        return try await withCurrent(actor) { context, _ in EnrollmentSummary(context.state) }
+        return try await withCurrent(actor) { [enrollments] context, _ in
+            let enrollment = EnrollmentSummary(context.state)
+            enrollments.set(enrollment, of: actor)
+            return enrollment
+        }
+    }
+
+    /// Whether an actor has a log. A stranger gets no files.
+    func hasLog(_ actor: DID) async throws -> Bool {
+        if case .known = enrollments.find(actor) { return true }
+        return try await log.head(of: actor).sequence > 0
     }
 
     package func isEnrolled(_ actor: DID) async throws -> Bool { try await enrollment(of: actor) != nil }

@@ -33,15 +33,17 @@ extension Engine {
     /// records keep their CIDs and the tree its root; the commit is new, with a new rev (I10), signed by the actor's key here.
     /// - Throws: `Refusal`, with nothing written.
     package func importRepo(
-        _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent,
+        _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent, use: SingleUse? = nil,
         progress: @Sendable (_ done: Int, _ of: Int) async throws -> Void
     ) async throws -> ImportReceipt {
         guard try await isEnrolled(actor) else { throw Refusal.notEnrolled }
+        // Decided again in the lane; asked here so that nobody waits for a long file in vain.
+        guard try await withCurrent(actor, { _, rows in try rows.collections().isEmpty }) else { throw Refusal.repoAlreadyExists }
         let repo = try await verified(source, of: actor, options: options, progress: progress)
         let judged = try await judge(repo, source: source, of: actor, options: options, progress: progress)
-        return try await lanes.run(actor) {
+        return try await inLane(actor) {
             let prepared = try await withCurrentInLane(actor) { [self] context, rows in
-                try prepareImport(judged, of: actor, agent: agent, context: context, rows: rows)
+                try prepareImport(judged, of: actor, agent: agent, use: use, context: context, rows: rows)
             }
             try await append(prepared.append)
             return prepared.receipt
@@ -56,7 +58,8 @@ extension Engine {
 
     private struct JudgedRepo: Sendable {
         let report: RepoReport
-        let operations: [RecordOperation]
+        /// In the order of their keys.
+        let records: [JudgedRecord]
         let blocks: [Block]
         let sourceCommit: [UInt8]
     }
@@ -129,11 +132,13 @@ extension Engine {
         }
         try await judgeReplies(&judge, of: actor)
         guard judge.refused.isEmpty else { throw Refusal.recordsRefused(judge.refused.sorted { $0.path < $1.path }) }
-        let operations = try repo.records.map { record in
-            guard let written = judge.written[record.path] else { throw Refusal.invalidCAR("the file changed while it was read") }
-            return RecordOperation(path: record.path, change: .create(written))
+        let records = try repo.records.map { record in
+            guard let judged = judge.judged[record.path] else { throw Refusal.invalidCAR("the file changed while it was read") }
+            return judged
         }
-        return JudgedRepo(report: repo.report, operations: operations, blocks: Array(blocks.values), sourceCommit: sourceCommit)
+        // In the order of the keys, which is that of an export: the log then gives them back from neighbouring pages. Each once.
+        let ordered = repo.records.compactMap { blocks.removeValue(forKey: $0.cid) }
+        return JudgedRepo(report: repo.report, records: records, blocks: ordered, sourceCommit: sourceCommit)
     }
 
     /// The rule on replies, once the boundaries of every record of the file are known.
@@ -141,14 +146,14 @@ extension Engine {
         let viewer = try await viewer(of: .user(actor))
         for (path, uri) in judge.parents {
             guard case .did(let owner) = uri.authority, let collection = uri.collection, let recordKey = uri.recordKey else { continue }
-            let parent = RecordPath(collection: collection, recordKey: recordKey)
-            let boundaries =
-                if owner == actor, let written = judge.written[parent] {
-                    written.boundaries
-                } else {
-                    try await visibleRow(at: parent, of: owner, to: viewer)?.content.boundaries
-                }
-            if let boundaries { judge.compare(path, withParentOf: boundaries) }
+            let place = RecordPath(collection: collection, recordKey: recordKey)
+            if owner == actor {
+                guard let parent = judge.judged[place] else { continue }
+                judge.compare(path, withParent: .here(uri, parent.cid), boundaries: parent.boundaries)
+            } else if let row = try await visibleRow(at: place, of: owner, to: viewer)?.content {
+                let parent = RecordOperation.Parent(uri: uri, cid: row.cid, sequence: row.sequence)
+                judge.compare(path, withParent: .elsewhere(parent), boundaries: row.boundaries)
+            }
         }
     }
 
@@ -159,23 +164,59 @@ extension Engine {
 
     /// On the actor's thread.
     private func prepareImport(
-        _ repo: JudgedRepo, of actor: DID, agent: Agent, context: ActorContext, rows: any ActorRows
+        _ repo: JudgedRepo, of actor: DID, agent: Agent, use: SingleUse?, context: ActorContext, rows: any ActorRows
     ) throws -> PreparedImport {
         let state = context.state
         guard state.membership != nil, let head = state.repo else { throw Refusal.notEnrolled }
         guard try rows.collections().isEmpty else { throw Refusal.repoAlreadyExists }
         precondition(head.data == MST().root(), "I7: a repo without records has the root of the empty tree")
-        let (rev, time) = try next(upon: state, now: surroundings.now())
-        let chunks = try RepoImport.chunks(of: repo.operations, salt: { surroundings.random(Provenance.saltByteCount) })
+        let now = surroundings.now()
+        var clock = revClock(upon: state, now: now)
+        let rev = try clock.next()
+        let operations = repo.records.map { $0.operation(sequence: state.head.sequence + 1) }
+        let chunks = try RepoImport.chunks(of: operations, salt: { surroundings.random(Provenance.saltByteCount) })
         let commit = try ActorCommit.sign(did: actor, rev: rev, data: repo.report.data, with: try signingKey(of: actor, context))
         let bulk = RepoImport(
             provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: agent), chunks: chunks.map(\.cid),
-            operationCount: UInt64(repo.operations.count), commit: commit, source: repo.sourceCommit)
-        let event = try SignedEvent.sign(.repoImport(bulk), after: state.head, of: actor, time: time, with: try signing(state.tagKey))
+            operationCount: UInt64(operations.count), commit: commit, source: repo.sourceCommit)
+        let event = try SignedEvent.sign(
+            .repoImport(bulk), after: state.head, of: actor, time: eventTime(upon: state, now: now, rev: rev),
+            with: try signing(state.tagKey))
+        let append = Append(actor: actor, after: state.head, events: [event], blocks: repo.blocks + chunks, use: use)
+        try context.prepare(append, upon: rows)
         return PreparedImport(
-            append: Append(actor: actor, after: state.head, events: [event], blocks: repo.blocks + chunks),
+            append: append,
             receipt: ImportReceipt(
-                imported: repo.operations.count, commit: commit.commit(of: actor).cid, rev: rev, data: repo.report.data))
+                imported: operations.count, commit: commit.commit(of: actor).cid, rev: rev, data: repo.report.data))
+    }
+}
+
+/// A record of an import that is taken.
+private struct JudgedRecord: Sendable {
+    /// What it replies to, as it was judged.
+    enum Parent: Sendable {
+        /// In the same file, so that it gets the number of the import's own event.
+        case here(ATURI, CID)
+        case elsewhere(RecordOperation.Parent)
+    }
+
+    let path: RecordPath
+    let cid: CID
+    let size: Int
+    let boundaries: BoundarySet
+    let blobs: [CID]
+    var parent: Parent?
+
+    /// - Parameter sequence: the number of the import's event.
+    func operation(sequence: UInt64) -> RecordOperation {
+        let against: RecordOperation.Parent? =
+            switch parent {
+            case nil: nil
+            case .here(let uri, let cid): RecordOperation.Parent(uri: uri, cid: cid, sequence: sequence)
+            case .elsewhere(let parent): parent
+            }
+        return RecordOperation(
+            path: path, change: .create(.init(cid: cid, size: size, boundaries: boundaries, against: against, blobs: blobs)))
     }
 }
 
@@ -185,7 +226,7 @@ private struct ImportJudge {
     let lexicons: Lexicons
     let options: ImportOptions
     let actor: DID
-    private(set) var written: [RecordPath: RecordOperation.Written] = [:]
+    private(set) var judged: [RecordPath: JudgedRecord] = [:]
     private(set) var refused: [RefusedRecord] = []
     /// What the replies among the records are to.
     private(set) var parents: [RecordPath: ATURI] = [:]
@@ -202,8 +243,8 @@ private struct ImportJudge {
             let record: Value
             do { record = try DAGCBOR.decode(block.bytes) } catch { throw Refusal.invalidRecord("\(error)") }
             let boundaries = try boundaries(of: record, at: path)
-            written[path] = RecordOperation.Written(
-                cid: block.cid, size: block.bytes.count, boundaries: boundaries, blobs: try WriteDecider.blobs(of: record))
+            judged[path] = JudgedRecord(
+                path: path, cid: block.cid, size: block.bytes.count, boundaries: boundaries, blobs: try WriteDecider.blobs(of: record))
             if !boundaries.isEmpty, let parent = RecordRules.parentURI(of: record) { parents[path] = parent }
         } catch let refusal as Refusal {
             refused.append(RefusedRecord(path: path.description, reason: refusal.reason))
@@ -211,24 +252,31 @@ private struct ImportJudge {
     }
 
     private func boundaries(of record: Value, at path: RecordPath) throws(Refusal) -> BoundarySet {
-        guard path.collection.description.hasPrefix("zone.stratos.") else {
+        guard RecordRules.isStratos(path.collection) else {
             guard options.allowsForeignCollections else { throw .invalidCollection }
             return .empty
         }
-        if options.dropsForeignBoundaries, rules.isForeign(record) { return .empty }
         // A record is kept as it is, or its CID would change; so what is missing in it is not added.
         guard try RecordRules.completed(record, collection: path.collection) == record else {
             throw .invalidRecord("$type must be \(path.collection), and that of its boundary must be given")
         }
-        let boundaries = try rules.check(record, collection: path.collection, parent: nil)
+        let boundaries =
+            options.dropsForeignBoundaries && rules.isForeign(record)
+            ? .empty : try rules.check(record, collection: path.collection, parent: nil)
+        guard lexicons.definesRecord(path.collection) else { return boundaries }
         do { try lexicons.validate(record: record, collection: path.collection, rkey: path.recordKey) } catch {
             throw .invalidRecord("\(error)")
         }
         return boundaries
     }
 
-    mutating func compare(_ path: RecordPath, withParentOf boundaries: BoundarySet) {
-        guard let wider = written[path]?.boundaries.filter({ !boundaries.contains($0) }), !wider.isEmpty else { return }
-        refused.append(RefusedRecord(path: path.description, reason: RecordRules.widerThanParent(wider)))
+    mutating func compare(_ path: RecordPath, withParent parent: JudgedRecord.Parent, boundaries: BoundarySet) {
+        guard var record = judged[path] else { return }
+        let wider = record.boundaries.filter { !boundaries.contains($0) }
+        guard wider.isEmpty else {
+            return refused.append(RefusedRecord(path: path.description, reason: RecordRules.widerThanParent(wider)))
+        }
+        record.parent = parent
+        judged[path] = record
     }
 }

@@ -16,16 +16,52 @@ package struct DigestReport: Hashable, Sendable {
 
 extension Engine {
     private static let pageMax = 512
+    /// Twice as many as the SQLite store has threads for actors.
+    private static let actorsAtOnce = 8
 
-    /// The actors that have a log, the service's own left out, in order of their DIDs.
-    func forEachActor(_ body: (DID) async throws -> Void) async throws {
+    /// The actors that have a log, the service's own left out, in order of their DIDs; of these the one that is asked for.
+    func forEachActor(_ asked: DID? = nil, _ body: (DID) async throws -> Void) async throws {
         let service = try await serviceDID()
+        if let asked {
+            if asked != service, try await log.head(of: asked).sequence > 0 { try await body(asked) }
+            return
+        }
         var after: DID?
         while true {
             let page = try await log.actors(after: after, limit: Self.pageMax)
             for actor in page where actor != service { try await body(actor) }
             guard let last = page.last, page.count == Self.pageMax else { return }
             after = last
+        }
+    }
+
+    /// The same for a few actors at a time.
+    /// - Parameter take: given what `body` made of each, in the order of the DIDs.
+    func forEachActor<Result: Sendable>(
+        _ asked: DID?, _ body: @escaping @Sendable (DID) async throws -> Result, take: (DID, Result) async throws -> Void
+    ) async throws {
+        try await withThrowingTaskGroup(of: (Int, Result).self) { group in
+            var begun = 0
+            var waiting: [Int: (did: DID, result: Result?)] = [:]
+            var taken = 0
+            func takeOne() async throws {
+                guard let (number, result) = try await group.next() else { return }
+                waiting[number]!.result = result
+                while let next = waiting[taken], let result = next.result {
+                    waiting[taken] = nil
+                    taken += 1
+                    try await take(next.did, result)
+                }
+            }
+            try await forEachActor { did in
+                guard asked == nil || asked == did else { return }
+                let number = begun
+                begun += 1
+                waiting[number] = (did, nil)
+                group.addTask { (number, try await body(did)) }
+                if begun - taken >= Self.actorsAtOnce { try await takeOne() }
+            }
+            while taken < begun { try await takeOne() }
         }
     }
 
@@ -38,13 +74,11 @@ extension Engine {
     package func digest(of actor: DID?) async throws -> DigestReport {
         var deployment = DeploymentDigest()
         var events: UInt64 = 0
-        try await forEachActor { [self] did in
-            guard actor == nil || actor == did else { return }
-            let (digest, sequence) = try await withCurrent(did) { context, rows in
-                (try ActorDigest.of(rows), context.state.head.sequence)
-            }
-            deployment.add(did, digest: digest)
-            events += sequence
+        try await forEachActor(actor) { [self] did in
+            try await withCurrent(did) { context, rows in (digest: try ActorDigest.of(rows), sequence: context.state.head.sequence) }
+        } take: { did, found in
+            deployment.add(did, digest: found.digest)
+            events += found.sequence
         }
         return DigestReport(digest: deployment.text(), events: events, actors: deployment.actors, source: "rows")
     }
@@ -53,8 +87,7 @@ extension Engine {
     package func digestFromLog(of actor: DID?, until position: UInt64) async throws -> DigestReport {
         var deployment = DeploymentDigest()
         var events: UInt64 = 0
-        try await forEachActor { [self] did in
-            guard actor == nil || actor == did else { return }
+        try await forEachActor(actor) { [self] did in
             let rows = MemoryActorRows()
             var after: UInt64 = 0
             fold: while true {
@@ -73,23 +106,44 @@ extension Engine {
     }
 
     /// Forgets the stored rows; requests are not answered meanwhile.
+    /// - Returns: how many actors had any.
     package func dropProjections() async throws -> Int {
-        try await gate.closed { try await readModel.drop(nil) }
+        try await gate.closed { try await dropRows(of: nil) }
+    }
+
+    /// In each actor's lane, so that no write and no catching up finds its rows gone half-way.
+    private func dropRows(of actor: DID?) async throws -> Int {
+        let actors = if let actor { [actor] } else { try await readModel.actors() }
+        var dropped = 0
+        for did in actors {
+            if try await lanes.run(did, isBounded: false, { try await readModel.drop(did) }) { dropped += 1 }
+        }
+        return dropped
     }
 
     /// Forgets the stored rows of one actor or of all, and folds the log into new ones; requests are not answered meanwhile.
+    /// An actor whose log cannot be folded keeps none of the others from theirs.
+    /// - Throws: `OperatorFailure` in the end, where there were such actors.
     package func rebuild(
         _ actor: DID?, progress: @Sendable (_ done: Int, _ of: Int?) async throws -> Void
     ) async throws -> DigestReport {
         try await gate.closed {
-            _ = try await readModel.drop(actor)
-            let actors = Int(try await log.statistics().actors)
+            _ = try await dropRows(of: actor)
+            let actors = actor == nil ? Int(try await log.statistics().actors) - 1 : 1
             var done = 0
-            try await forEachActor { [self] did in
-                guard actor == nil || actor == did else { return }
-                try await withCurrent(did) { _, _ in }
+            var stopped: [String] = []
+            try await forEachActor(actor) { [self] did -> String? in
+                do { try await withCurrent(did) { _, _ in } } catch let error as FoldError { return "\(did): \(error)" }
+                return nil
+            } take: { _, problem in
+                if let problem { stopped.append(problem) }
                 done += 1
                 try await progress(done, actors)
+            }
+            guard stopped.isEmpty else {
+                throw OperatorFailure(
+                    exitCode: 1, name: "ProjectionsStopped",
+                    message: "\(stopped.count) of \(done) logs cannot be folded: \(stopped.prefix(20).joined(separator: "; "))")
             }
             return try await digest(of: actor)
         }
@@ -98,8 +152,7 @@ extension Engine {
     /// What the records of one actor or of all come to.
     func usage(of actor: DID?) async throws -> [(did: DID, collections: [NSID: Usage])] {
         var found: [(did: DID, collections: [NSID: Usage])] = []
-        try await forEachActor { [self] did in
-            guard actor == nil || actor == did else { return }
+        try await forEachActor(actor) { [self] did in
             found.append((did, try await withCurrent(did) { _, rows in try rows.collections() }))
         }
         return found

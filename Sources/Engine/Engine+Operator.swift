@@ -31,6 +31,13 @@ extension Engine {
         switch command {
         case .enroll(let did, let boundaries, let pds):
             try await emit(.object(try await enroll(did, boundaries: boundaries, pds: pds, by: try operatorAgent()).value))
+        case .changeBoundaries(let did, let change):
+            try await emit(.object(try await changeBoundaries(of: did, change, by: try operatorAgent()).boundariesValue))
+        case .boundaries(let did):
+            guard let enrollment = try await enrollment(of: did) else { throw Refusal.notEnrolled }
+            try await emit(.object(enrollment.boundariesValue))
+        case .enrollments: try await listEnrollments(emit)
+        case .auditReads(let did): try await listAdminReads(of: did, emit)
         case .importRepo(let did, let path, let options):
             let receipt = try await importRepo(try open(path), into: did, options: options, by: try operatorAgent()) { done, total in
                 try await emit(.progress(done: done, of: total))
@@ -107,6 +114,24 @@ extension Engine {
         guard report.isWhole else {
             throw OperatorFailure(exitCode: 1, name: "ProblemsFound", message: "\(report.findingCount) problems were found")
         }
+    }
+
+    private func listEnrollments(_ emit: Emit) async throws {
+        var after: DID?
+        repeat {
+            let (page, cursor) = try await enrollments(after: after, limit: 256)
+            for enrollment in page { try await emit(.object(enrollment.value)) }
+            after = cursor
+        } while after != nil
+    }
+
+    private func listAdminReads(of did: DID, _ emit: Emit) async throws {
+        var before: UInt64?
+        repeat {
+            let page = try await adminReads(of: did, before: before, limit: 256)
+            for read in page.reads { try await emit(.object(read.value)) }
+            before = page.cursor
+        } while before != nil
     }
 
     private func requireLog(of did: DID) async throws {

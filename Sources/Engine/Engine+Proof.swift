@@ -8,21 +8,25 @@ extension Engine {
     /// A CAR that proves one record, or its absence, to the owner: the commit, the tree's path to the key, the record.
     /// To others the path shows its neighbours' keys, so they get one only for a record that they may read, and where every key
     /// in the path's nodes is one that they may read too (I12).
+    /// - Parameter showsNeighbours: whoever may read the record gets its proof, whatever else that names: the operator's choice.
     /// - Returns: nil where there is nothing for this caller.
-    package func proof(of path: RecordPath, of owner: DID, to caller: Caller) async throws -> Readable<[UInt8]>? {
+    package func proof(
+        of path: RecordPath, of owner: DID, to caller: Caller, showsNeighbours: Bool = false
+    ) async throws -> Readable<[UInt8]>? {
         let viewer = try await viewer(of: caller)
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         let found: ProofPath? = try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil, let repo = context.state.repo else { return nil }
-            let blocks = try context.tree.proof(of: MSTKey(collection: path.collection, recordKey: path.recordKey))
             let row = try rows.record(path)
+            let isOwner = caller == .user(owner)
+            // Before anything is looked up, so that a hidden record takes no longer than an absent one.
+            guard isOwner || row.map({ ReadPolicy.mayRead($0.scope(owner), as: viewer) }) ?? false else { return nil }
+            let blocks = try context.tree.proof(of: MSTKey(collection: path.collection, recordKey: path.recordKey))
             var scopes: [RecordScope] = []
-            if caller != .user(owner) {
-                for key in try blocks.flatMap({ try Self.keys(ofNode: $0.bytes) }) {
-                    guard let neighbour = RecordPath(key), let row = try rows.record(neighbour) else { return nil }
-                    scopes.append(row.scope(owner))
-                }
-                guard row != nil else { return nil }
+            if let row, showsNeighbours { scopes = [row.scope(owner)] }
+            for key in isOwner || showsNeighbours ? [] : try blocks.flatMap({ try Self.keys(ofNode: $0.bytes) }) {
+                guard let neighbour = RecordPath(key), let row = try rows.record(neighbour) else { return nil }
+                scopes.append(row.scope(owner))
             }
             return ProofPath(commit: repo.commit(of: owner), nodes: blocks.map(\.bytes), record: row?.cid, scopes: scopes)
         }
@@ -43,7 +47,7 @@ extension Engine {
         let commit: Commit
         let nodes: [[UInt8]]
         let record: CID?
-        /// Of every key in the nodes; empty for the owner.
+        /// Of every key in the nodes, or of the record alone where neighbours may be shown; empty for the owner.
         let scopes: [RecordScope]
     }
 
@@ -64,7 +68,7 @@ extension Engine {
     /// The newest commit, for those who may have the whole repo.
     package func latestCommit(of owner: DID, to caller: Caller) async throws -> Readable<(commit: CID, rev: TID)>? {
         let viewer = try await viewer(of: caller)
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         let found = try await withCurrent(owner) { context, rows -> (commit: CID, rev: TID, isBounded: Bool)? in
             guard context.state.membership != nil, let repo = context.state.repo else { return nil }
             return (repo.commit, repo.rev, try rows.everyRecordHasBoundary())
@@ -76,7 +80,7 @@ extension Engine {
 
     /// The collections of a repo, for its owner alone.
     package func collections(of owner: DID, to caller: Caller) async throws -> Readable<[NSID]>? {
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         let viewer = try await viewer(of: caller)
         let found = try await withCurrent(owner) { context, rows in
             context.state.membership == nil ? nil : try rows.collections().keys.sorted { $0.description < $1.description }
@@ -84,11 +88,8 @@ extension Engine {
         return found.flatMap { ReadPolicy.releaseAccount($0, of: owner, to: viewer) }
     }
 
-    /// Boundaries and attestation of a member: for the member and for AppViews.
+    /// Boundaries and attestation of a member, for those who may know them.
     package func membership(of member: EnrollmentSummary, to caller: Caller) -> Readable<Membership>? {
-        switch caller {
-        case .appView: ReadPolicy.releaseToAppView(member.membership, caller: caller)
-        default: ReadPolicy.releaseAccount(member.membership, of: member.did, to: Viewer(caller: caller, boundaries: .empty))
-        }
+        ReadPolicy.releaseMembership(member.membership, of: member.did, to: Viewer(caller: caller, boundaries: .empty))
     }
 }

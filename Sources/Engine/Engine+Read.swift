@@ -35,14 +35,15 @@ extension Engine {
 
     /// The row of a record that the viewer may read.
     func visibleRow(at path: RecordPath, of owner: DID, to viewer: Viewer) async throws -> Readable<RecordRow>? {
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
         return try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil, let row = try rows.record(path) else { return nil }
             return ReadPolicy.release(row, of: row.scope(owner), to: viewer)
         }
     }
 
-    /// A page of what the viewer may read of a collection; what is hidden neither shortens it nor shows in its cursor (I12).
+    /// A page of what the viewer may read of a collection; what is hidden neither shortens it nor shows in its cursor, nor in the
+    /// time that it takes: only what the viewer may see is looked up (I12).
     /// - Parameters:
     ///   - after: exclusive.
     ///   - reversed: oldest key first.
@@ -50,24 +51,28 @@ extension Engine {
         in collection: NSID, of owner: DID, after: RecordKey?, reversed: Bool, limit: Int, to caller: Caller
     ) async throws -> Readable<RecordPage>? {
         let viewer = try await viewer(of: caller)
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await hasLog(owner) else { return nil }
+        let selection = ReadPolicy.selection(of: owner, for: viewer)
         // One row more than the page shows whether there is more.
-        let visible: [Readable<RecordRow>] = try await withCurrent(owner) { context, rows in
+        let visible: [RecordRow] = try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil else { return [] }
-            var found: [Readable<RecordRow>] = []
-            var last = after
-            while found.count <= limit {
-                let page = try rows.records(collection, after: last, reversed: !reversed, limit: limit + 1)
-                found += page.compactMap { ReadPolicy.release($0, of: $0.scope(owner), to: viewer) }
-                guard page.count == limit + 1 else { break }
-                last = page.last?.path.recordKey
-            }
-            return Array(found.prefix(limit + 1))
+            return try rows.records(collection, selection, in: KeyRange(after: after, reversed: !reversed, limit: limit + 1))
         }
-        let page = visible.prefix(limit)
-        let contents = try await contents(of: page.map(\.content), owner: owner)
-        let cursor = visible.count > limit ? page.last?.content.path.recordKey : nil
-        return ReadPolicy.releasePage(RecordPage(records: contents, cursor: cursor), of: page.map { $0.content.scope(owner) }, to: viewer)
+        let page = Array(visible.prefix(Self.countOnPage(visible.map(\.size), limit: limit)))
+        let contents = try await contents(of: page, owner: owner)
+        let cursor = visible.count > page.count ? page.last?.path.recordKey : nil
+        return ReadPolicy.releasePage(RecordPage(records: contents, cursor: cursor), of: page.map { $0.scope(owner) }, to: viewer)
+    }
+
+    /// How many of these records a page holds: `limit` at most, and no more than 4 MiB of them, but always one. Only what the viewer may
+    /// read is counted, so a page that ends early says nothing of what is hidden (I12).
+    private static func countOnPage(_ sizes: [Int], limit: Int) -> Int {
+        var bytes = 0
+        for (index, size) in sizes.prefix(limit).enumerated() {
+            bytes += size
+            if bytes > 4 << 20 { return max(1, index) }
+        }
+        return min(limit, sizes.count)
     }
 
     /// The records behind rows, their bytes from the log, where they are compared with their CIDs.

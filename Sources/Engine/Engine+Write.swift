@@ -6,11 +6,16 @@ import Keys
 import Projections
 
 extension Engine {
-    /// Writes records: one commit, one event, durable before it returns (I6).
+    /// Writes records: one commit, one event, durable before it returns (I6). A request that finds everything as it asks for it
+    /// makes neither, unless it has an idempotency key: then its answer is recorded by an event without operations.
     /// - Throws: `Refusal` with nothing written.
     package func write(_ request: WriteRequest) async throws -> WriteReceipt {
+        for write in request.writes where write.action != .delete && !RecordRules.isStratos(write.collection) {
+            throw Refusal.invalidCollection
+        }
+        guard try await log.head(of: request.repo).sequence > 0 else { throw Refusal.notEnrolled }  // A stranger gets no files.
         let parents = try await judgeParents(of: request)
-        return try await lanes.run(request.repo) {
+        return try await inLane(request.repo) {
             if let earlier = try await receipt(ofEarlier: request) { return earlier }
             let prepared = try await withCurrentInLane(request.repo) { [self] context, rows in
                 try prepare(request, parents: parents, context: context, rows: rows)
@@ -26,27 +31,35 @@ extension Engine {
         let receipt: WriteReceipt
     }
 
-    /// On the actor's thread: decides and signs. Nothing has happened yet.
+    /// On the actor's thread: decides, signs, and folds what was signed. Nothing has happened yet.
     private func prepare(
         _ request: WriteRequest, parents: [String: JudgedParent], context: ActorContext, rows: any ActorRows
     ) throws -> PreparedWrite {
         let state = context.state
         let authority = try requireAuthority()
         let now = surroundings.now()
-        let (rev, time) = try next(upon: state, now: now)
-        var keyClock = TIDClock(clockID: clockID, last: state.revFloor)
+        var clock = revClock(upon: state, now: now)
         let decider = WriteDecider(terms: authority.terms, lexicons: lexicons)
         let decision = try decider.decide(
             request, upon: state, tree: context.tree, parents: parents, row: { try rows.record($0) },
-            freshRecordKey: { try RecordKey(keyClock.next(microseconds: now).description) })
+            freshRecordKey: { try RecordKey(clock.next().description) })
         guard let repo = state.repo else { throw Refusal.notEnrolled }
-        guard let decision else {
-            let results = request.writes.compactMap { write in
-                write.recordKey.map { WriteReceipt.Result(path: RecordPath(collection: write.collection, recordKey: $0), cid: nil) }
-            }
-            return PreparedWrite(append: nil, receipt: WriteReceipt(results: results, commit: repo.commit, rev: repo.rev, isNew: false))
+        if decision.operations.isEmpty, request.client == nil {
+            let receipt = WriteReceipt(results: decision.results, commit: repo.commit, rev: repo.rev, isNew: false)
+            return PreparedWrite(append: nil, receipt: receipt)
         }
+        let rev = try clock.next()
         let commit = try ActorCommit.sign(did: request.repo, rev: rev, data: decision.data, with: try signingKey(of: request.repo, context))
+        let time = eventTime(upon: state, now: now, rev: rev)
+        let append = try append(of: decision, commit: commit, for: request, upon: state, time: time)
+        try context.prepare(append, upon: rows)
+        let receipt = WriteReceipt(results: decision.results, commit: commit.commit(of: request.repo).cid, rev: rev, isNew: true)
+        return PreparedWrite(append: append, receipt: receipt)
+    }
+
+    private func append(
+        of decision: WriteDecision, commit: ActorCommit, for request: WriteRequest, upon state: ActorState, time: Timestamp
+    ) throws -> Append {
         let provenance = Provenance(
             salt: surroundings.random(Provenance.saltByteCount), by: request.agent, request: request.client)
         let body = EventBody.repoWrite(RepoWrite(provenance: provenance, operations: decision.operations, commit: commit))
@@ -61,9 +74,8 @@ extension Engine {
                 scope: RequestRow.scope(actor: request.repo, by: request.agent, request: client), input: client.input,
                 sequence: event.event.sequence, time: time)
         }
-        let append = Append(actor: request.repo, after: state.head, events: [event], blocks: decision.blocks, request: row)
-        let receipt = WriteReceipt(results: decision.results, commit: commit.commit(of: request.repo).cid, rev: rev, isNew: true)
-        return PreparedWrite(append: append, receipt: receipt)
+        return Append(
+            actor: request.repo, after: state.head, events: [event], blocks: decision.blocks, request: row, use: request.use)
     }
 
     /// The key that signs the actor's commits, which must be the one that the log says.
@@ -77,12 +89,14 @@ extension Engine {
         return key
     }
 
-    /// The records that these replies are to, as their author may see them: what the author may not read is unknown.
+    /// The records of others that these replies are to, as their author may see them: what the author may not read is unknown.
     private func judgeParents(of request: WriteRequest) async throws -> [String: JudgedParent] {
         var judged: [String: JudgedParent] = [:]
         var viewer: Viewer?
         for uri in Set(request.writes.compactMap { $0.record.flatMap(RecordRules.parentURI) }) {
-            guard case .did(let owner) = uri.authority, let collection = uri.collection, let recordKey = uri.recordKey else { continue }
+            guard case .did(let owner) = uri.authority, owner != request.repo, let collection = uri.collection,
+                let recordKey = uri.recordKey
+            else { continue }
             if viewer == nil { viewer = try await self.viewer(of: .user(request.repo)) }
             let path = RecordPath(collection: collection, recordKey: recordKey)
             guard let row = try await visibleRow(at: path, of: owner, to: viewer!) else { continue }
@@ -111,19 +125,20 @@ extension Engine {
 
     /// The results of a request that became these operations: a write that changed nothing became none.
     private static func results(of request: WriteRequest, from operations: [RecordOperation]) throws -> [WriteReceipt.Result] {
-        var operations = operations[...]
-        return try request.writes.compactMap { write in
-            if let operation = operations.first, operation.path.collection == write.collection,
-                write.recordKey.map({ $0 == operation.path.recordKey }) ?? true
-            {
-                operations.removeFirst()
+        let named = Set(request.writes.compactMap(\.path))
+        let byPath = Dictionary(operations.map { ($0.path, $0) }) { first, _ in first }
+        // A create without a key always becomes an operation, and they stand in the order of the writes.
+        var fresh = operations.filter { !named.contains($0.path) }[...]
+        return try request.writes.map { write in
+            guard let path = write.path else {
+                guard let operation = fresh.popFirst() else {
+                    throw EventLogError.malformed("the event of an earlier request is not what that request asks for")
+                }
                 return WriteReceipt.Result(path: operation.path, cid: operation.written?.cid)
             }
-            guard let recordKey = write.recordKey else { return nil }
+            if let operation = byPath[path] { return WriteReceipt.Result(path: path, cid: operation.written?.cid) }
             let record = try write.record.map { try RecordRules.completed($0, collection: write.collection) }
-            return WriteReceipt.Result(
-                path: RecordPath(collection: write.collection, recordKey: recordKey),
-                cid: record.map { CID(hashing: DAGCBOR.encode($0)) })
+            return WriteReceipt.Result(path: path, cid: record.map { CID(hashing: DAGCBOR.encode($0)) })
         }
     }
 }

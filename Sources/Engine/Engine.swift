@@ -4,6 +4,7 @@ package import EventLog
 package import Keys
 package import Logging
 package import Projections
+import Synchronization
 
 /// Time and randomness, as the engine is given them.
 package struct Surroundings: Sendable {
@@ -22,12 +23,18 @@ package struct Surroundings: Sendable {
 package struct ActorKeys: Sendable {
     /// The actor's key; nil where there is none.
     package let read: @Sendable (DID) throws -> PrivateKey?
-    /// Keeps a new actor's key, durable on return.
+    /// Keeps an actor's new key in the place of an older one, durable on return.
     package let keep: @Sendable (PrivateKey, DID) throws -> Void
+    /// A key that nobody had before.
+    package let make: @Sendable () throws -> PrivateKey
 
-    package init(read: @escaping @Sendable (DID) throws -> PrivateKey?, keep: @escaping @Sendable (PrivateKey, DID) throws -> Void) {
+    package init(
+        read: @escaping @Sendable (DID) throws -> PrivateKey?, keep: @escaping @Sendable (PrivateKey, DID) throws -> Void,
+        make: @escaping @Sendable () throws -> PrivateKey = { PrivateKey.generate(.p256) }
+    ) {
         self.read = read
         self.keep = keep
+        self.make = make
     }
 }
 
@@ -55,13 +62,20 @@ package final class Engine: Sendable {
     let authority: Authority?
     let surroundings: Surroundings
     let clockID: UInt16
-    let lanes = ActorLanes()
+    package let lanes: ActorLanes
+    /// Actors whose fold in memory is not to be believed: it is made anew before anybody uses it.
+    private let doubted = Mutex<Set<DID>>([])
+    let enrollments = Enrollments()
     /// Whether requests are to be answered; false while the projections are dropped or rebuilt.
     package let gate = MaintenanceGate()
 
+    /// How often a command is decided where other writers are faster each time.
+    private static let decisionsMax = 8
+
+    /// - Parameter waitingMax: commands that may wait for one actor.
     package init(
         log: any EventStore, readModel: any ReadModel, keys: ActorKeys, authority: Authority?, lexicons: Lexicons,
-        surroundings: Surroundings, logger: Logger
+        surroundings: Surroundings, logger: Logger, waitingMax: Int = 128
     ) {
         self.log = log
         self.readModel = readModel
@@ -70,6 +84,7 @@ package final class Engine: Sendable {
         self.lexicons = lexicons
         self.surroundings = surroundings
         self.logger = logger
+        lanes = ActorLanes(waitingMax: waitingMax)
         let bytes = surroundings.random(2)
         clockID = (UInt16(bytes[0]) << 8 | UInt16(bytes[1])) & 0x3ff
     }
@@ -88,33 +103,86 @@ package final class Engine: Sendable {
     func withCurrent<Result: Sendable>(
         _ actor: DID, _ body: @escaping @Sendable (ActorContext, any ActorRows) throws -> Result
     ) async throws -> Result {
-        if let result = try await attempt(actor, body) { return result }
+        do {
+            if let result = try await attempt(actor, body) { return result }
+            if let result = try await attempt(actor, at: try await log.head(of: actor), body) { return result }
+        } catch is MSTError {
+            // The stored tree is not one: in the lane it is made anew.
+        }
         return try await lanes.run(actor) { try await withCurrentInLane(actor, body) }
     }
 
-    /// The same for a caller who is in the actor's lane already.
+    /// The same for a caller who is in the actor's lane already. The fold is compared with the log itself, which another service may
+    /// have written to: what is decided, a refusal too, is decided upon the truth.
     func withCurrentInLane<Result: Sendable>(
         _ actor: DID, _ body: @escaping @Sendable (ActorContext, any ActorRows) throws -> Result
     ) async throws -> Result {
-        // The rows may be closed for others' sake between catching up and the body: rarely, so not for ever.
+        var isMadeAnew = false
+        // Other services may write, and faster than this one catches up: not for ever.
         for _ in 0..<16 {
-            if let result = try await attempt(actor, body) { return result }
-            try await catchUp(actor)
+            do {
+                if let result = try await attempt(actor, at: try await log.head(of: actor), body) { return result }
+                try await catchUp(actor)
+            } catch  where Self.contradictsRows(error) && !isMadeAnew {
+                // I8: rows that contradict themselves, or the log, are none. If they do so again, then it is the log.
+                logger.error("rows dropped", metadata: ["actor": .string(actor.description), "error": "\(error)"])
+                _ = try await readModel.drop(actor)
+                isMadeAnew = true
+            }
         }
         throw Refusal.overloaded
     }
 
+    /// Whether an error says that stored rows are not what the log gives: a tree that is no tree, or operations that do not fit.
+    private static func contradictsRows(_ error: any Error) -> Bool {
+        switch error {
+        case is MSTError, FoldError.rootDiffers, FoldError.recordDiffers: true
+        default: false
+        }
+    }
+
+    /// Enters the actor's lane and runs `body`, which decides and appends; again where another writer was faster (I5).
+    func inLane<Result>(_ actor: DID, _ body: () async throws -> Result) async throws -> Result {
+        try await lanes.run(actor) {
+            for _ in 0..<Self.decisionsMax {
+                do { return try await body() } catch EventLogError.headMoved { continue }
+            }
+            throw Refusal.overloaded
+        }
+    }
+
     /// Nil where the fold does not stand at the end of the log.
+    /// - Parameter head: the end, where it was asked for; else only a fold will do that this process has kept at the end. Rows that
+    ///   stand at the very event are those of this log: each event names the one before it (I3).
     private func attempt<Result: Sendable>(
-        _ actor: DID, _ body: @escaping @Sendable (ActorContext, any ActorRows) throws -> Result
+        _ actor: DID, at head: Head? = nil, _ body: @escaping @Sendable (ActorContext, any ActorRows) throws -> Result
     ) async throws -> Result? {
-        try await readModel.withActor(actor) { rows in
+        guard !isDoubted(actor) else { return nil }
+        return try await readModel.withActor(actor) { [enrollments] rows in
             let context = try ActorContext.of(actor, in: rows)
+            if let head {
+                if context.state.head == head { context.isCurrent = true }
+                if context.state.head.sequence < head.sequence {
+                    context.isCurrent = false
+                    enrollments.forget(actor)
+                }
+                guard context.state.head == head else { return nil }
+            }
             return context.isCurrent ? try body(context, rows) : nil
         }
     }
 
+    /// Events that are folded into rows at a time.
+    private static let catchUpMax = 1024
+
     private func catchUp(_ actor: DID) async throws {
+        if isDoubted(actor) {
+            try await readModel.withActor(actor) { [enrollments] rows in
+                rows.memory = nil
+                enrollments.forget(actor)
+            }
+            _ = doubted.withLock { $0.remove(actor) }
+        }
         let head = try await log.head(of: actor)
         var standing = try await standing(of: actor)
         if try await !isPrefix(standing, of: head, actor: actor) {
@@ -122,8 +190,9 @@ package final class Engine: Sendable {
             _ = try await readModel.drop(actor)
             standing = .empty
         }
+        // The rows may be closed for others' sake between two pages: what was folded is in them, and they are opened again.
         while standing.sequence < head.sequence {
-            let events = try await log.events(of: actor, after: standing.sequence, limit: 256)
+            let events = try await log.events(of: actor, after: standing.sequence, limit: Self.catchUpMax)
             guard !events.isEmpty else { throw EventLogError.brokenChain(actor: actor, at: standing.sequence + 1) }
             let chunks = try await chunks(of: events, actor: actor)
             standing = try await readModel.withActor(actor) { rows in
@@ -132,9 +201,9 @@ package final class Engine: Sendable {
                 return context.state.head
             }
         }
-        try await readModel.withActor(actor) { rows in
+        try await readModel.withActor(actor) { [enrollments] rows in
             let context = try ActorContext.of(actor, in: rows)
-            context.isCurrent = context.state.head == head
+            if context.state.head == head { enrollments.set(EnrollmentSummary(context.state), of: actor) }
         }
     }
 
@@ -161,34 +230,34 @@ package final class Engine: Sendable {
         return cids.isEmpty ? [:] : try await log.blocks(cids, of: actor)
     }
 
-    /// Appends what was decided and moves the rows with it (architecture, section 4). Only in the actor's lane.
+    /// Appends what was decided and folded (`ActorContext.prepare`), and moves the rows with it (architecture, section 4). Only in
+    /// the actor's lane.
     ///
-    /// Once the append has returned, the change is a fact: where the rows do not follow, the fold in memory is forgotten, and the
-    /// next touch catches up.
+    /// Once the append has returned, the change is a fact: where the rows do not follow, the fold in memory is doubted, and the
+    /// next touch catches up. Where it has not, what the log holds is not known, and the next touch reads it.
     func append(_ append: Append) async throws {
         // I6: durable before anything is answered or projected.
         do {
             _ = try await log.append(append)
         } catch {
-            await forget(append.actor)
+            doubt(append.actor)
             throw error
         }
         do {
-            let stored = append.events.map { StoredEvent(position: nil, bytes: $0.bytes, cid: $0.cid, body: $0.bodyBytes, leaf: $0.leaf) }
-            let chunks = Dictionary(append.blocks.map { ($0.cid, $0.bytes) }) { first, _ in first }
-            try await readModel.withActor(append.actor) { rows in
-                try ActorContext.of(append.actor, in: rows).apply(stored, chunks: chunks, to: rows)
+            try await readModel.withActor(append.actor) { [enrollments] rows in
+                let context = try ActorContext.of(append.actor, in: rows)
+                try context.settle(append, rows)
+                enrollments.set(EnrollmentSummary(context.state), of: append.actor)
             }
         } catch {
             logger.error("rows do not follow the log", metadata: ["actor": .string(append.actor.description), "error": "\(error)"])
-            await forget(append.actor)
+            doubt(append.actor)
         }
     }
 
-    private func forget(_ actor: DID) async {
-        // best effort: a thread that takes no more work has forgotten everything already.
-        try? await readModel.withActor(actor) { rows in rows.memory = nil }
-    }
+    private func doubt(_ actor: DID) { _ = doubted.withLock { $0.insert(actor) } }
+
+    func isDoubted(_ actor: DID) -> Bool { doubted.withLock { $0.contains(actor) } }
 
     /// How an event of this actor is signed now.
     func signing(_ tagKey: [UInt8]) throws -> SignedEvent.Signing {
@@ -196,13 +265,24 @@ package final class Engine: Sendable {
         return SignedEvent.Signing(keyEpoch: authority.keyEpoch, key: authority.key, tagKey: tagKey)
     }
 
-    /// The rev of the next commit and the time of the event that carries it. Revs rise (I10), also past the time of the last
-    /// event where nothing else is known of it; and no event's time lies before its own commit's rev.
-    func next(upon state: ActorState, now microseconds: Int64) throws -> (rev: TID, time: Timestamp) {
-        var clock = TIDClock(clockID: clockID, last: state.revFloor)
+    /// Gives the revs and record keys of what follows upon a state: above every rev before (I10), also past the time of the last
+    /// event where nothing else is known of it. One clock gives both, keys first, so that no key is below a later rev's reach and
+    /// given twice, whatever the machine's clock does.
+    func revClock(upon state: ActorState, now microseconds: Int64) -> RevClock {
         let floor = (state.head.time?.milliseconds ?? 0) * 1000 + 1
-        let rev = try clock.next(microseconds: max(microseconds, floor))
-        let time = state.head.nextTime(now: Timestamp(milliseconds: microseconds / 1000))
-        return (rev, max(time, Timestamp(milliseconds: Int64(rev.microseconds) / 1000)))
+        return RevClock(clock: TIDClock(clockID: clockID, last: state.revFloor), now: max(microseconds, floor))
     }
+
+    /// The time of the event that carries a commit: never before the commit's rev.
+    func eventTime(upon state: ActorState, now microseconds: Int64, rev: TID) -> Timestamp {
+        let time = state.head.nextTime(now: Timestamp(milliseconds: microseconds / 1000))
+        return max(time, Timestamp(milliseconds: Int64(rev.microseconds) / 1000))
+    }
+}
+
+struct RevClock {
+    fileprivate var clock: TIDClock
+    fileprivate let now: Int64
+
+    mutating func next() throws(TIDClockError) -> TID { try clock.next(microseconds: now) }
 }

@@ -6,7 +6,7 @@ package final class MaintenanceGate: Sendable {
 
     package var isOpen: Bool { closures.withLock { $0 == 0 } }
 
-    func closed<Result>(_ body: () async throws -> Result) async rethrows -> Result {
+    package func closed<Result>(_ body: () async throws -> Result) async rethrows -> Result {
         closures.withLock { $0 += 1 }
         defer { closures.withLock { $0 -= 1 } }
         return try await body()

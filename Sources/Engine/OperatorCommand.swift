@@ -7,6 +7,10 @@ import Projections
 package enum OperatorCommand: Hashable, Sendable {
     /// Boundaries are bare or qualified names; none given: the service's default for new members.
     case enroll(did: DID, boundaries: [String], pds: String?)
+    case changeBoundaries(did: DID, BoundaryChange)
+    case boundaries(did: DID)
+    case enrollments
+    case auditReads(did: DID)
     case importRepo(did: DID, path: String, options: ImportOptions)
     case export(did: DID)
     case get(uri: ATURI)
@@ -19,11 +23,14 @@ package enum OperatorCommand: Hashable, Sendable {
     case logTail(count: Int, follow: Bool)
     case logStatistics
 
-    /// Whether the command appends to the log or changes projections.
-    package var changes: Bool {
+    /// Whether the command may append to the log: then it needs the service's key, and begins a log where there is none. What only
+    /// folds the log again signs nothing.
+    package var appends: Bool {
         switch self {
-        case .enroll, .importRepo, .rebuild, .dropProjections: true
-        case .export, .get, .usage, .digest, .verify, .logShow, .logTail, .logStatistics: false
+        case .enroll, .changeBoundaries, .importRepo: true
+        case .boundaries, .enrollments, .auditReads, .rebuild, .dropProjections, .export, .get, .usage, .digest, .verify, .logShow,
+            .logTail, .logStatistics:
+            false
         }
     }
 }
@@ -73,6 +80,13 @@ extension OperatorCommand {
         case .enroll(let did, let boundaries, let pds):
             Self.line(
                 "enroll", ["did": .string(did.description), "boundaries": .array(boundaries.map(Value.string)), "pds": .optional(pds)])
+        case .changeBoundaries(let did, let change):
+            Self.line(
+                "changeBoundaries",
+                ["did": .string(did.description), "change": .string(change.name), "names": .array(change.names.map(Value.string))])
+        case .boundaries(let did): Self.line("boundaries", ["did": .string(did.description)])
+        case .enrollments: Self.line("enrollments", [:])
+        case .auditReads(let did): Self.line("auditReads", ["did": .string(did.description)])
         case .importRepo(let did, let path, let options):
             Self.line(
                 "import",
@@ -112,6 +126,18 @@ extension OperatorCommand {
         case "enroll":
             guard let did = did("did"), let names = value["boundaries"]?.arrayValue else { return nil }
             self = .enroll(did: did, boundaries: names.compactMap(\.stringValue), pds: value["pds"]?.stringValue)
+        case "changeBoundaries":
+            guard let did = did("did"), let names = value["names"]?.arrayValue?.compactMap(\.stringValue),
+                let change = BoundaryChange(name: value["change"]?.stringValue ?? "", names: names)
+            else { return nil }
+            self = .changeBoundaries(did: did, change)
+        case "boundaries":
+            guard let did = did("did") else { return nil }
+            self = .boundaries(did: did)
+        case "enrollments": self = .enrollments
+        case "auditReads":
+            guard let did = did("did") else { return nil }
+            self = .auditReads(did: did)
         case "import":
             guard let did = did("did"), let path = value["path"]?.stringValue else { return nil }
             let options = ImportOptions(

@@ -8,6 +8,8 @@ package enum EventLogError: Error, Equatable, CustomStringConvertible {
     case brokenChain(actor: DID, at: UInt64)
     /// A file of the log contradicts its own hashes or its own structure: nothing of it is served; stop and tell a human.
     case damaged(file: String, position: UInt64?, message: String)
+    /// What proved the caller was used before, and may be used once. Nothing was stored.
+    case alreadyUsed
     /// More is waiting than the queue holds: answer 429 with `Retry-After`. Nothing was stored.
     case overloaded
     /// The disk is full: refuse writes with 507, go on reading. Nothing was stored.
@@ -30,6 +32,7 @@ package enum EventLogError: Error, Equatable, CustomStringConvertible {
         case .headMoved(let head): "the log has moved to event \(head.sequence)"
         case .brokenChain(let actor, let sequence): "the log of \(actor) is broken at event \(sequence)"
         case .damaged(let file, let position, let message): "\(file)\(position.map { ", position \($0)" } ?? ""): \(message)"
+        case .alreadyUsed: "the credential was used before"
         case .overloaded: "too many writes are waiting"
         case .noSpace: "no space left for the log"
         case .storage(let operation, let code): "\(operation) failed with code \(code)"

@@ -23,16 +23,21 @@ package struct Append: Sendable {
     /// What the events newly refer to, an import's chunks too. A block that the actor already has is kept once.
     package let blocks: [Block]
     package let request: RequestRow?
+    /// What proved the caller, where it may be used once: the append is refused where it was used before.
+    package let use: SingleUse?
 
     package static let eventsMax = 200
 
-    package init(actor: DID, after: Head, events: [SignedEvent], blocks: [Block] = [], request: RequestRow? = nil) {
+    package init(
+        actor: DID, after: Head, events: [SignedEvent], blocks: [Block] = [], request: RequestRow? = nil, use: SingleUse? = nil
+    ) {
         precondition((1...Append.eventsMax).contains(events.count), "an append holds 1…\(Append.eventsMax) events")
         self.actor = actor
         self.after = after
         self.events = events
         self.blocks = blocks
         self.request = request
+        self.use = use
         checkInvariants()
     }
 
@@ -108,7 +113,7 @@ package protocol EventStore: Sendable {
 
     /// Stores all of it or nothing; durable when it returns (I5, I6). Appends of one actor that race are decided by the head:
     /// exactly one wins. Events that are acknowledged before another append begins have lower positions (I13).
-    /// - Throws: `headMoved`, `overloaded`, `noSpace` with nothing stored. After `storage` the outcome is unknown: read the head.
+    /// - Throws: `headMoved`, `alreadyUsed`, `overloaded`, `noSpace` with nothing stored. After `storage` the outcome is unknown: read the head.
     func append(_ append: Append) async throws(EventLogError) -> [Appended]
 
     /// The end of an actor's log; `.empty` where there is none.
@@ -133,6 +138,11 @@ package protocol EventStore: Sendable {
     /// Those of the blocks that the actor has.
     func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]]
 
+    /// The bytes of blocks in the order of `cids`, nil where the actor has none, until they come to `bytesMax`: fewer than were asked
+    /// for, but never none.
+    /// - Parameter cids: one or more.
+    func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?]
+
     /// The row of an earlier request, however old: the caller has the clock, the store has none.
     func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow?
 
@@ -143,4 +153,13 @@ package protocol EventStore: Sendable {
 
     /// What only the backend can see of its own damage: indexes against tables, a log behind its mark. Reads everything.
     func inspect() async -> [Finding]
+}
+
+extension EventStore {
+    /// A few at a time, whatever their size: a block has at most 1 MiB.
+    package func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?] {
+        let first = Array(cids.prefix(16))
+        let found = try await blocks(first, of: actor)
+        return first.map { found[$0] }
+    }
 }

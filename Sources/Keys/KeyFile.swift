@@ -4,7 +4,8 @@ import Glibc
 /// A private key in a file: its 32 raw bytes, nothing else, mode 0600.
 ///
 /// Reading refuses a file that others may read, because then the key is no secret any more; writing never replaces
-/// anything, and when it returns, the file and its name are on the disk. Buffers are wiped.
+/// anything, replacing leaves either the old key or the new one, and when they return, the file and its name are on the disk.
+/// Buffers are wiped.
 public enum KeyFile {
     private static let keyBytes = 32
 
@@ -31,6 +32,11 @@ public enum KeyFile {
 
     public static func write(_ key: Ed25519PrivateKey, to path: String) throws(KeysError) {
         try key.withRawBytes { bytes in Result { () throws(KeysError) in try write(bytes, path: path) } }.get()
+    }
+
+    /// Puts a key in the place of whatever stands at `path`, or of nothing. Durable on return.
+    package static func replace(_ key: PrivateKey, at path: String) throws(KeysError) {
+        try key.withRawBytes { bytes in Result { () throws(KeysError) in try write(bytes, path: path, replaces: true) } }.get()
     }
 }
 
@@ -91,15 +97,19 @@ extension KeyFile {
 // MARK: Writing
 
 extension KeyFile {
-    /// Writes a temporary file beside `path`, syncs it, gives it the name only if that is free, syncs the directory.
-    private static func write(_ bytes: UnsafeRawBufferPointer, path: String) throws(KeysError) {
+    /// Writes a temporary file beside `path`, syncs it, gives it the name, if that is free or to be replaced, syncs the directory.
+    private static func write(_ bytes: UnsafeRawBufferPointer, path: String, replaces: Bool = false) throws(KeysError) {
         do throws(KeyFileProblem) {
             let (directory, name) = split(try checked(path))
             let temporary = "\(directory)/.\(name).\(String(UInt64.random(in: .min ... .max), radix: 36)).new"
             try writeSynced(bytes, to: temporary)
             defer { unlink(temporary) }  // best effort: after a success it is a second name of the key, gone at the next line
-            guard link(temporary, path) == 0 else { throw errno == EEXIST ? .exists : .system(operation: "link", code: errno) }
-            guard unlink(temporary) == 0 else { throw .system(operation: "unlink", code: errno) }
+            if replaces {
+                guard rename(temporary, path) == 0 else { throw .system(operation: "rename", code: errno) }
+            } else {
+                guard link(temporary, path) == 0 else { throw errno == EEXIST ? .exists : .system(operation: "link", code: errno) }
+                guard unlink(temporary) == 0 else { throw .system(operation: "unlink", code: errno) }
+            }
             try syncDirectory(directory)
         } catch {
             throw .file(path: path, error)

@@ -43,8 +43,10 @@ package struct ActorFold {
         self.usage = usage
     }
 
-    /// The actor's tree after the folded events; `changes` then hold the nodes that came and went.
+    /// The actor's tree after the folded events; `changes` then hold the nodes that came and went. Where there is no repo there are no
+    /// nodes either, not even the empty tree's: that comes with the first commit, however many events are folded at once.
     package mutating func finish() -> (changes: ActorChanges, tree: MST) {
+        guard changes.state.repo != nil else { return (changes, MST()) }
         let nodes = tree.takeChanges()
         for (cid, bytes) in nodes.added { changes.nodesAdded[cid] = bytes }
         changes.nodesRemoved.formUnion(nodes.removed)
@@ -83,8 +85,12 @@ package struct ActorFold {
             for operation in write.operations { try fold(operation, rev: write.commit.rev, at: at) }
             try fold(write.commit, at: at)
         case .repoImport(let bulk): try fold(bulk, at: at, chunk: chunk)
-        case .blobPut, .blobState, .moderationTakedown, .moderationRestore, .erasure, .erasureDone, .adminRead,
-            .serviceStart, .serviceKey, .serviceConfig:
+        case .adminRead(let read):
+            changes.adminReads.append(
+                AdminReadRow(
+                    sequence: at, time: event.time, administrator: read.provenance.by.identity.name, uri: read.uri, reason: read.reason))
+        case .blobPut, .blobState, .moderationTakedown, .moderationRestore, .erasure, .erasureDone, .serviceStart, .serviceKey,
+            .serviceConfig:
             break  // Nothing that these rows hold.
         }
     }
@@ -142,6 +148,7 @@ package struct ActorFold {
         changes.clears = true
         changes.records = [:]
         changes.usage = [:]
+        changes.adminReads = []
         changes.nodesAdded = [:]
         changes.nodesRemoved = []
         changes.state.repo = nil

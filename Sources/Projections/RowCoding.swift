@@ -88,6 +88,21 @@ extension RecordRow {
     }
 }
 
+extension AdminReadRow {
+    /// The event's number with leading zeros, so that the order of texts is that of the events.
+    package var key: String {
+        let digits = String(sequence)
+        return String(repeating: "0", count: max(0, 16 - digits.count)) + digits
+    }
+
+    package var row: Value {
+        [
+            "time": .string(time.description), "administrator": .string(administrator), "uri": .string(uri.description),
+            "reason": .string(reason),
+        ]
+    }
+}
+
 extension Value {
     /// A text, or null.
     package static func optional(_ text: String?) -> Value { text.map(Value.string) ?? .null }

@@ -19,12 +19,19 @@ package struct ActorDirectory: Sendable {
     func database(of actor: DID) -> String { folder(of: actor) + "/stratos.sqlite" }
     func key(of actor: DID) -> String { folder(of: actor) + "/signing_key" }
 
+    /// Durable on return, since it is to hold the actor's key.
     func createFolder(of actor: DID) throws(ActorStoreError) {
         var path = ""
         for part in folder(of: actor).split(separator: "/", omittingEmptySubsequences: false) {
             path += path.isEmpty && part.isEmpty ? "/" : (path.isEmpty || path == "/" ? String(part) : "/" + part)
-            guard !path.isEmpty, path != "/", mkdir(path, 0o700) != 0, errno != EEXIST else { continue }
-            throw .directory(path: path, code: errno)
+            guard !path.isEmpty, path != "/" else { continue }
+            guard mkdir(path, 0o700) == 0 else {
+                guard errno == EEXIST else { throw .directory(path: path, code: errno) }
+                continue
+            }
+            do throws(DirectorySyncError) { try DirectorySync.syncParent(of: path) } catch {
+                throw .directory(path: error.path, code: error.code)
+            }
         }
     }
 
@@ -62,10 +69,23 @@ package struct ActorDirectory: Sendable {
         return try KeyFile.read(path: key(of: actor), curve: .p256)
     }
 
-    /// Keeps a new actor's key, durable on return. An existing key is never overwritten.
+    /// Keeps an actor's new key in the place of an older one, durable on return.
     package func keep(_ key: PrivateKey, of actor: DID) throws {
         try createFolder(of: actor)
-        try KeyFile.write(key, to: self.key(of: actor))
+        try KeyFile.replace(key, at: self.key(of: actor))
+        // The folders may be new too, and a key is as durable as the way to it.
+        var path = folder(of: actor)
+        for _ in 0..<3 {
+            path = String(path[..<(path.utf8.lastIndex(of: UInt8(ascii: "/")) ?? path.endIndex)])
+            try Self.sync(path)
+        }
+    }
+
+    private static func sync(_ directory: String) throws(ActorStoreError) {
+        let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+        guard descriptor >= 0 else { throw .directory(path: directory, code: errno) }
+        defer { close(descriptor) }
+        guard fsync(descriptor) == 0 else { throw .directory(path: directory, code: errno) }
     }
 }
 
@@ -77,6 +97,4 @@ package enum ActorStoreError: Error, Equatable {
     case outOfStep(actor: DID, at: UInt64, expected: UInt64)
     /// A row that no version of this program wrote.
     case unreadable(actor: DID, row: String)
-    /// Too much waits for the thread that has this actor open.
-    case overloaded
 }

@@ -40,6 +40,12 @@ final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
         return .queued
     }
 
+    var count: Int {
+        pthread_mutex_lock(lock)
+        defer { pthread_mutex_unlock(lock) }
+        return elements.count - first
+    }
+
     /// After this nothing more is taken in; what waits is still given out.
     func close() {
         pthread_mutex_lock(lock)

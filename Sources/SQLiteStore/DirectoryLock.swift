@@ -32,7 +32,7 @@ package final class DirectoryLock: Sendable {
     package func release() {
         descriptor.withLock { descriptor in
             if let open = descriptor {
-                flock(open, LOCK_UN)
+                _ = flock(open, LOCK_UN)  // best effort: closing does it too, a moment later.
                 Glibc.close(open)
             }
             descriptor = nil

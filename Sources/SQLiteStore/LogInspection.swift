@@ -13,7 +13,7 @@ struct LogInspection {
     /// Reads the whole log. Never throws: what cannot be read is a finding.
     func run() -> [Finding] {
         var findings: [Finding] = []
-        let checks: [() throws(EventLogError) -> [Finding]] = [structure, mark, owners, bodies, actors, blocks, requests]
+        let checks: [() throws(EventLogError) -> [Finding]] = [structure, mark, owners, bodies, actors, blocks, requests, uses]
         for check in checks {
             do { findings += try check() } catch { findings.append(finding(error)) }
         }
@@ -28,11 +28,15 @@ struct LogInspection {
     }
 
     private func mark() throws(EventLogError) -> [Finding] {
-        guard MarkFile.exists(directory: directory, vfs: vfs) else {
-            return [Finding(file: MarkFile.fileName, invariant: "storage", message: "the file is missing")]
-        }
         let found: MarkFile.Mark?
-        do { found = try MarkFile(directory: directory, vfs: vfs).mark } catch { throw EventLogError(error) }
+        do throws(SQLiteError) {
+            guard try MarkFile.exists(directory: directory, vfs: vfs) else {
+                return [Finding(file: MarkFile.fileName, invariant: "storage", message: "the file is missing")]
+            }
+            found = try MarkFile(directory: directory, vfs: vfs).mark
+        } catch {
+            throw EventLogError(error)
+        }
         guard let found else { return [Finding(file: MarkFile.fileName, invariant: "storage", message: "no copy in it can be read")] }
         guard found.position > 0 else { return [] }
         let event = try reader.sql { connection throws(SQLiteError) in
@@ -128,6 +132,18 @@ struct LogInspection {
             last = end
         }
         return findings
+    }
+
+    private func uses() throws(EventLogError) -> [Finding] {
+        try reader.sql { connection throws(SQLiteError) in
+            let rows = try connection.all("SELECT id, scope, expires, checksum FROM uses ORDER BY id") {
+                ($0.integer(0), $0.blob(1), $0.integer(2), $0.integer(3))
+            }
+            return rows.compactMap { id, scope, expires, checksum in
+                let isSound = scope.count == 32 && LogSchema.useChecksum(SingleUse(scope: scope, expires: expires)) == checksum
+                return isSound ? nil : finding("the row of use \(id) does not match its checksum")
+            }
+        }
     }
 
     private func check(_ stored: StoredRequest) throws(EventLogError) {

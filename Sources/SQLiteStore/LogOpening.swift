@@ -22,11 +22,15 @@ struct LogOpening {
 
     /// How many of the last events are compared with their hashes.
     private static let tailMax = 64
+    /// How much of the WAL is in memory at once while it is written again.
+    private static let pieceBytes = 1 << 20
 
     private var path: String { directory + "/" + LogStore.fileName }
 
     func open() throws(LogStoreError) -> OpenedLog {
-        let mark = MarkFile.exists(directory: directory, vfs: options.vfs) ? try sql { () throws(SQLiteError) in try openMark() } : nil
+        let mark = try sql { () throws(SQLiteError) in
+            try MarkFile.exists(directory: directory, vfs: options.vfs) ? try openMark() : nil
+        }
         try checkFiles(mark?.mark)
         let connection = try sql { () throws(SQLiteError) in try openConnection() }
         let isNew = try sql { () throws(SQLiteError) in try LogSchema.isAbsent(on: connection) }
@@ -64,7 +68,7 @@ struct LogOpening {
     }
 
     private func byteCount(_ path: String) throws(SQLiteError) -> Int {
-        guard VirtualFile.exists(path, vfs: options.vfs) else { return 0 }
+        guard try VirtualFile.exists(path, vfs: options.vfs) else { return 0 }
         return try VirtualFile(path: path, create: false, vfs: options.vfs).byteCount()
     }
 
@@ -132,9 +136,15 @@ struct LogOpening {
     private func settle(
         _ connection: SQLiteConnection, mark: MarkFile?, last: MarkFile.Mark, staged: [ClosedRange<Int64>]
     ) throws(SQLiteError) -> (MarkFile, [ClosedRange<Int64>]) {
-        try tolerateFullDisk { () throws(SQLiteError) in _ = try connection.checkpoint() }
+        try tolerateFullDisk { () throws(SQLiteError) in
+            try rewriteWAL()
+            _ = try connection.checkpoint()
+        }
         let mark = if let mark { mark } else { try openMark() }
-        if mark.mark != last { try mark.write(last) }
+        do throws(SQLiteError) { try mark.begin(last) } catch {
+            // An older mark is still true; without any, the next start could not tell that the log is complete.
+            guard error.isNoSpace, mark.mark != nil else { throw error }
+        }
 
         var orphans: [ClosedRange<Int64>] = []
         for range in staged {
@@ -153,9 +163,32 @@ struct LogOpening {
         on connection: SQLiteConnection, last: MarkFile.Mark
     ) throws(SQLiteError) -> (next: LogNumbers, events: UInt64, actors: UInt64) {
         let next = LogNumbers(
-            position: last.position, lastActor: try connection.single("SELECT max(id) FROM actors") { $0.integer(0) } ?? 0,
+            position: last.position, lastActor: try lastActor(on: connection),
             lastBlock: try connection.single("SELECT max(id) FROM blocks") { $0.integer(0) } ?? 0)
         return (next, try countEvents(on: connection), try connection.single("SELECT count(*) FROM actors") { $0.unsigned(0) } ?? 0)
+    }
+
+    /// Writes the bytes of the WAL again where they stand. After a sync that failed, the system shows what was written and takes
+    /// it for clean: the checkpoint's own sync of the WAL would then do nothing, pages would go into the file from a WAL that a loss of
+    /// power shortens, and what is left of it would lay older pages over them.
+    private func rewriteWAL() throws(SQLiteError) {
+        let path = path + "-wal"
+        guard try VirtualFile.exists(path, vfs: options.vfs) else { return }
+        let file = try VirtualFile(path: path, create: false, vfs: options.vfs)
+        let count = try file.byteCount()
+        var offset = 0
+        while offset < count {
+            let bytes = try file.read(min(LogOpening.pieceBytes, count - offset), at: offset)
+            try file.write(bytes, at: offset)
+            offset += bytes.count
+        }
+    }
+
+    /// Staged blocks may stand under the number of an actor that never came, where a full disk keeps them from being removed.
+    private func lastActor(on connection: SQLiteConnection) throws(SQLiteError) -> Int64 {
+        let listed = try connection.single("SELECT max(id) FROM actors") { $0.integer(0) } ?? 0
+        let staged = try connection.single("SELECT max(actor) FROM blocks") { $0.integer(0) } ?? 0
+        return max(listed, staged)
     }
 
     /// A log on a full disk opens and can be read.

@@ -18,7 +18,7 @@ package final class LogReader {
     // MARK: Actors and heads
 
     /// The actor's number in this file; nil where the log has nothing of it.
-    func actorRow(_ did: DID) throws(EventLogError) -> Int64? {
+    package func actorRow(_ did: DID) throws(EventLogError) -> Int64? {
         let row = try sql { connection throws(SQLiteError) in
             try connection.single("SELECT id, checksum FROM actors WHERE did = ?", .text(did.description)) {
                 ($0.integer(0), $0.integer(1))
@@ -31,7 +31,7 @@ package final class LogReader {
         return id
     }
 
-    func head(of did: DID, row: Int64) throws(EventLogError) -> Head {
+    package func head(of did: DID, row: Int64) throws(EventLogError) -> Head {
         let last = try sql { connection throws(SQLiteError) in
             try connection.single(
                 "SELECT \(LogRow.columns) FROM \(LogRow.tables) WHERE e.actor = ? ORDER BY e.sequence DESC LIMIT 1", .integer(row)
@@ -42,7 +42,7 @@ package final class LogReader {
         return Head(sequence: event.sequence, event: CID(hashing: last.event), time: event.time)
     }
 
-    func actors(after: DID?, limit: Int) throws(EventLogError) -> [DID] {
+    package func actors(after: DID?, limit: Int) throws(EventLogError) -> [DID] {
         let rows = try sql { connection throws(SQLiteError) in
             try connection.all(
                 "SELECT did, id, checksum FROM actors WHERE did > ? ORDER BY did LIMIT ?", .text(after?.description ?? ""),
@@ -60,7 +60,7 @@ package final class LogReader {
     // MARK: Events
 
     /// - Parameter known: a number that the log reaches for certain; a read that ends before it has lost events.
-    func events(of did: DID, after sequence: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
+    package func events(of did: DID, after sequence: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
         guard let actor = try actorRow(did) else {
             guard known == 0 else { throw .brokenChain(actor: did, at: known) }
             return []
@@ -80,7 +80,7 @@ package final class LogReader {
     }
 
     /// - Parameter known: a raw cursor that the log reaches for certain.
-    func events(afterPosition position: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
+    package func events(afterPosition position: UInt64, limit: Int, known: UInt64) throws(EventLogError) -> [StoredEvent] {
         let (rows, isWhole) = try walk(
             "SELECT \(LogRow.columns) FROM \(LogRow.tables) WHERE e.position > ? ORDER BY e.position LIMIT ?",
             [.integer(Int64(clamping: position)), .integer(Int64(limit))], limit: limit)
@@ -140,18 +140,47 @@ package final class LogReader {
         }
     }
 
-    package func blocks(_ cids: [CID], of did: DID) throws(EventLogError) -> [CID: [UInt8]] {
-        guard let actor = try actorRow(did) else { return [:] }
+    /// - Parameter known: the actor's number where it is known; it never changes.
+    package func blocks(_ cids: [CID], of did: DID, actor known: Int64? = nil) throws(EventLogError) -> [CID: [UInt8]] {
+        guard let actor = if let known { known } else { try actorRow(did) } else { return [:] }
         var blocks: [CID: [UInt8]] = [:]
-        for cid in cids {
-            let row = try sql { connection throws(SQLiteError) in
-                try connection.single(
-                    "SELECT id, slot, block FROM blocks WHERE actor = ? AND cid = ?", .integer(actor), .blob(BlockKey.bytes(cid)),
-                    read: StoredBlock.init)
-            }
+        blocks.reserveCapacity(cids.count)
+        let rows = try sql { connection throws(SQLiteError) in
+            try connection.reading { () throws(SQLiteError) in try cids.map { cid throws(SQLiteError) in try row(of: cid, actor) } }
+        }
+        for (cid, row) in zip(cids, rows) {
             if let row { blocks[cid] = try row.opened(as: cid) }
         }
         return blocks
+    }
+
+    /// The blocks in order, nil where the actor has none, until they come to `bytesMax`; never none of them.
+    func blocks(inOrder cids: [CID], of did: DID, actor known: Int64?, bytesMax: Int) throws(EventLogError) -> [[UInt8]?] {
+        guard let actor = if let known { known } else { try actorRow(did) } else { return cids.map { _ in nil } }
+        let rows = try sql { connection throws(SQLiteError) in
+            try connection.reading { () throws(SQLiteError) in
+                var rows: [StoredBlock?] = []
+                var bytes = 0
+                for cid in cids {
+                    rows.append(try row(of: cid, actor))
+                    bytes += rows[rows.count - 1]?.stored?.count ?? 0
+                    if bytes >= bytesMax { break }
+                }
+                return rows
+            }
+        }
+        var blocks: [[UInt8]?] = []
+        blocks.reserveCapacity(rows.count)
+        for (cid, row) in zip(cids, rows) {
+            if let row { blocks.append(try row.opened(as: cid)) } else { blocks.append(nil) }
+        }
+        return blocks
+    }
+
+    private func row(of cid: CID, _ actor: Int64) throws(SQLiteError) -> StoredBlock? {
+        try connection.single(
+            "SELECT id, slot, block FROM blocks WHERE actor = ? AND cid = ?", .integer(actor), .blob(BlockKey.bytes(cid)),
+            read: StoredBlock.init)
     }
 
     /// The blocks at rows that an earlier answer named, in order; nil where one was erased.
@@ -182,7 +211,7 @@ package final class LogReader {
         }
     }
 
-    func request(_ scope: [UInt8]) throws(EventLogError) -> RequestRow? {
+    package func request(_ scope: [UInt8]) throws(EventLogError) -> RequestRow? {
         let found = try sql { connection throws(SQLiteError) in
             try connection.single("SELECT \(StoredRequest.columns) FROM requests WHERE scope = ?", .blob(scope)) { StoredRequest($0) }
         }

@@ -10,7 +10,7 @@ internal import EventLog
 ///
 /// `body` and `block` are what `SealedRow` describes: a sealing prefix and the content, with the slot of their key. Of the leaf
 /// only the tag is stored, because the rest is the event's digest. A checksum is the first eight bytes of a SHA-256, and covers what no
-/// hash elsewhere covers: the place and the tag of an event, an actor's number, a request's row, which blocks may be removed. It is
+/// hash elsewhere covers: the place and the tag of an event, an actor's number, a request's row, a use, which blocks may be removed. It is
 /// against accidents; what somebody changed who makes the checksum anew, `verify` compares with what is signed. For that a
 /// request's row names the position of its event.
 enum LogSchema {
@@ -34,6 +34,7 @@ enum LogSchema {
         CREATE TABLE requests(id INTEGER PRIMARY KEY, scope BLOB NOT NULL UNIQUE, input BLOB NOT NULL, sequence INTEGER NOT NULL, \
         time INTEGER NOT NULL, position INTEGER NOT NULL, checksum INTEGER NOT NULL)
         """,
+        "CREATE TABLE uses(id INTEGER PRIMARY KEY, scope BLOB NOT NULL UNIQUE, expires INTEGER NOT NULL, checksum INTEGER NOT NULL)",
     ]
 
     static func create(on connection: SQLiteConnection) throws(SQLiteError) {
@@ -104,6 +105,13 @@ enum LogSchema {
         withUnsafeBytes(of: row.sequence.bigEndian) { hash.update(bufferPointer: $0) }
         withUnsafeBytes(of: row.time.milliseconds.bigEndian) { hash.update(bufferPointer: $0) }
         withUnsafeBytes(of: position.bigEndian) { hash.update(bufferPointer: $0) }
+        return first(of: hash.finalize())
+    }
+
+    static func useChecksum(_ use: SingleUse) -> Int64 {
+        var hash = SHA256()
+        hash.update(data: use.scope)
+        withUnsafeBytes(of: use.expires.bigEndian) { hash.update(bufferPointer: $0) }
         return first(of: hash.finalize())
     }
 

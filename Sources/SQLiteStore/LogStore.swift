@@ -62,7 +62,7 @@ package final class LogStore: EventStore {
     package init(
         directory: String, options: LogStoreOptions = LogStoreOptions(), onFatal: @escaping @Sendable (EventLogError) -> Void
     ) throws(LogStoreError) {
-        if mkdir(directory, 0o700) != 0, errno != EEXIST { throw .noDirectory(path: directory, code: errno) }
+        try LogStore.make(directory)
         let lock = try DirectoryLock(directory: directory)
         let opened = try LogOpening(directory: directory, options: options).open()
         let state = LogState(
@@ -81,6 +81,11 @@ package final class LogStore: EventStore {
 
     deinit { close() }
 
+    /// Appends that wait for the writer.
+    package var waitingCount: Int { queue.count }
+
+    var isClosing: Bool { isClosed.load(ordering: .acquiring) }
+
     /// Writes what waits, makes the log one file again, and lets go of the directory. Blocks until that is done.
     package func close() {
         guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
@@ -88,6 +93,17 @@ package final class LogStore: EventStore {
         queue.close()
         writer.join()
         lock.release()
+    }
+
+    /// Makes the directory where it is missing, and makes it durable: a loss of power must not take it away with all that is synced in it.
+    private static func make(_ directory: String) throws(LogStoreError) {
+        guard mkdir(directory, 0o700) == 0 else {
+            guard errno == EEXIST else { throw .noDirectory(path: directory, code: errno) }
+            return
+        }
+        do throws(DirectorySyncError) { try DirectorySync.syncParent(of: directory) } catch {
+            throw .noDirectory(path: error.path, code: error.code)
+        }
     }
 
     static func name(ofFileAt path: String) -> String {
@@ -111,10 +127,11 @@ package final class LogStore: EventStore {
         }
     }
 
-    /// Removes up to 500 rows of requests older than `time`.
-    /// - Returns: how many were removed.
-    package func expireRequests(before time: Timestamp) async throws(EventLogError) -> Int {
-        try await enqueue { .expireRequests(before: time, $0) }
+    /// Removes rows that no longer count at `now`, the oldest first and at most 500 of each kind: requests of seven days or more, and
+    /// uses of credentials that have expired.
+    /// - Returns: how many were removed; 0 ends a clean-up.
+    package func expire(now: Timestamp) async throws(EventLogError) -> Int {
+        try await enqueue { .expire(now: now, $0) }
     }
 
     private func enqueue<Value: Sendable>(
@@ -191,7 +208,15 @@ package final class LogStore: EventStore {
     }
 
     package func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] {
-        try await read { reader throws(EventLogError) in try reader.blocks(cids, of: actor) }
+        let known = state.with { $0.heads.find(actor)?.actor }
+        return try await read { reader throws(EventLogError) in try reader.blocks(cids, of: actor, actor: known) }
+    }
+
+    package func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?] {
+        let known = state.with { $0.heads.find(actor)?.actor }
+        return try await read { reader throws(EventLogError) in
+            try reader.blocks(inOrder: cids, of: actor, actor: known, bytesMax: bytesMax)
+        }
     }
 
     /// The rows of those blocks that the actor has.

@@ -10,8 +10,8 @@ internal import EventLog
 final class LogWriter {
     enum Job: Sendable {
         case append(PendingAppend)
-        /// Removes request rows older than a time.
-        case expireRequests(before: Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)
+        /// Removes what no longer counts at a time: old request rows, and uses of credentials that have expired.
+        case expire(now: Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)
     }
 
     let connection: SQLiteConnection
@@ -71,11 +71,11 @@ final class LogWriter {
             case .append(let pending) where hasFailed: settle([ReadyAppend(pending: pending)], .failure(failure ?? .closed))
             case .append(let pending) where pending.isStaged: staging.begin(pending)
             case .append(let pending): group.append(ReadyAppend(pending: pending))
-            case .expireRequests(let before, let answer): expiries.append((before, answer))
+            case .expire(let now, let answer): expiries.append((now, answer))
             }
         }
         if !group.isEmpty { commit(group) }
-        for (before, answer) in expiries { answer.resume(returning: expireRequests(before: before)) }
+        for (now, answer) in expiries { answer.resume(returning: expire(now: now)) }
     }
 
     // MARK: One group
@@ -97,12 +97,24 @@ final class LogWriter {
         if let last = draft.last {
             next = draft.next
             staging.committed(draft)
-            do { try mark.write(last) } catch {
-                return settle(group, .failure(fail(EventLogError(error))))
+            do throws(SQLiteError) { try mark.write(last) } catch {
+                guard error.isNoSpace else { return settle(group, .failure(fail(EventLogError(error)))) }
+                return leaveUnmarked(group, draft, last, error)
             }
             publish(draft, last)
         }
         for (ready, outcome) in zip(group, draft.outcomes) { settle([ready], outcome) }
+    }
+
+    /// The group is in the log, and the disk has no room for its mark: file systems that never write in place need some. Nobody
+    /// is told that it is there (I6), nor that it is not; the next group's mark covers it.
+    private func leaveUnmarked(_ group: [ReadyAppend], _ draft: GroupDraft, _ last: MarkFile.Mark, _ error: SQLiteError) {
+        publish(draft, last)
+        state.with { $0.activity.refusals += 1 }
+        let unknown = EventLogError.storage(operation: "\(MarkFile.fileName): \(error.operation)", code: error.code)
+        for (ready, outcome) in zip(group, draft.outcomes) {
+            if case .failure = outcome { settle([ready], outcome) } else { ready.pending.answer.resume(returning: .failure(unknown)) }
+        }
     }
 
     /// Answers; what was staged for a refused append is nobody's from here on.
@@ -120,6 +132,12 @@ final class LogWriter {
         do throws(EventLogError) {
             known = if let entry = draft.heads[append.actor] { entry } else { try entry(of: append.actor) }
         } catch {
+            // A read that the disk refused, or that had to make room and found none, has ended the transaction: what the others write
+            // would be committed row by row.
+            guard connection.isInTransaction else {
+                let code: Int32 = error == .noSpace ? 13 : 10  // SQLITE_FULL, SQLITE_IOERR
+                throw SQLiteError(operation: "read", code: code, message: error.description, path: connection.path)
+            }
             return .failure(error)
         }
         let head = known?.head ?? .empty
@@ -131,6 +149,7 @@ final class LogWriter {
             return .failure(.malformed("service.start: opens a generation that is not later than the log's"))
         }
 
+        if let use = append.use { guard try insert(use) else { return .failure(.alreadyUsed) } }
         let actor = if let known { known.actor } else { try insertActor(append.actor, into: &draft) }
         for (signed, position) in zip(append.events, positions) { try insert(signed, at: position, of: actor) }
         let rows = if let staged = ready.stagedRows { staged } else { try insertBlocks(append.blocks, of: actor, into: &draft) }
@@ -196,6 +215,14 @@ final class LogWriter {
             .integer(Int64(bitPattern: position)), .integer(LogSchema.requestChecksum(request, position: position)))
     }
 
+    /// - Returns: false where it was used before; then nothing is written.
+    private func insert(_ use: SingleUse) throws(SQLiteError) -> Bool {
+        try connection.run(
+            "INSERT INTO uses(scope, expires, checksum) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", .blob(use.scope), .integer(use.expires),
+            .integer(LogSchema.useChecksum(use)))
+        return connection.changes == 1
+    }
+
     private func publish(_ draft: GroupDraft, _ last: MarkFile.Mark) {
         let appends = draft.outcomes.count { outcome in if case .success = outcome { true } else { false } }
         state.with { published in
@@ -235,19 +262,25 @@ final class LogWriter {
 
     var hasFailed: Bool { failure != nil }
 
-    private func expireRequests(before time: Timestamp) -> Result<Int, EventLogError> {
+    private func expire(now: Timestamp) -> Result<Int, EventLogError> {
         if let failure { return .failure(failure) }
         do throws(SQLiteError) {
             // Rows stand in the order they were made, so the old ones are the first ones; in slices, so that writers never wait long.
+            let keptFrom = now.milliseconds - RequestRow.millisecondsMax + 1
             var removed = 0
             try connection.transaction { () throws(SQLiteError) in
                 try connection.run(
                     "DELETE FROM requests WHERE id IN (SELECT id FROM requests ORDER BY id LIMIT 500) AND time < ?",
-                    .integer(time.milliseconds))
+                    .integer(keptFrom))
                 removed = connection.changes
-                guard removed > 0 else { return }
+                if removed > 0 {
+                    try connection.run("UPDATE meta SET value = max(value, ?) WHERE name = 'requestsKeptFrom'", .integer(keptFrom))
+                }
+                // Uses expire nearly in the order they were made.
                 try connection.run(
-                    "UPDATE meta SET value = max(value, ?) WHERE name = 'requestsKeptFrom'", .integer(time.milliseconds))
+                    "DELETE FROM uses WHERE id IN (SELECT id FROM uses ORDER BY id LIMIT 500) AND expires < ?",
+                    .integer(now.milliseconds / 1000))
+                removed += connection.changes
             }
             return .success(removed)
         } catch {

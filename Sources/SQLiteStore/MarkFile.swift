@@ -43,14 +43,34 @@ final class MarkFile {
     }
 
     /// Whether there is a mark file, without making one.
-    static func exists(directory: String, vfs: String?) -> Bool { VirtualFile.exists(directory + "/" + fileName, vfs: vfs) }
+    static func exists(directory: String, vfs: String?) throws(SQLiteError) -> Bool {
+        try VirtualFile.exists(directory + "/" + fileName, vfs: vfs)
+    }
 
-    /// Durable on return. After an error the process must end: which copy holds what is unknown.
+    /// Moves the mark to where the log ends when it is opened. Durable on return, and both copies have their room: from here on a
+    /// mark is written in place, on a full disk too.
+    ///
+    /// A process that died may have left the newest copy unsynced, and after a sync that failed the system takes it for clean. So
+    /// it is written again where it stands, before the other copy is touched: one of the two is always whole on the disk.
+    func begin(_ mark: Mark) throws(SQLiteError) {
+        let room = MarkFile.copyDistance + MarkFile.copyByteCount
+        let count = try file.byteCount()
+        if count < room { try file.write([UInt8](repeating: 0, count: room - count), at: count) }
+        if let newest = self.mark { try put(newest, turn: turn) }
+        if self.mark != mark { try write(mark) }
+    }
+
+    /// Durable on return. Where the disk refused for want of space, the copy before it stands and the next mark takes this one's
+    /// place; after any other error the process must end, because nobody knows which copy holds what.
     func write(_ mark: Mark) throws(SQLiteError) {
+        try put(mark, turn: turn + 1)
         turn += 1
+        self.mark = mark
+    }
+
+    private func put(_ mark: Mark, turn: UInt64) throws(SQLiteError) {
         try file.write(MarkFile.encode(turn: turn, mark), at: Int(turn % 2) * MarkFile.copyDistance)
         try file.sync()
-        self.mark = mark
     }
 
     private static func encode(turn: UInt64, _ mark: Mark) -> [UInt8] {

@@ -21,10 +21,13 @@ package struct SQLiteOptions: Sendable {
     package var checkpointsWhenClosed = true
     /// The name of a registered VFS; nil = the operating system's.
     package var vfs: String?
+    /// Nobody else opens the file: its lock is taken once and kept, the WAL's index is in memory and not in a file, a new file is
+    /// made without a sync, and closing leaves the WAL as it is, for whoever opens the file next.
+    package var isPrivate = false
 
     package init(
         access: Access, synchronous: Synchronous, autocheckpointPages: Int64, busyTimeout: Duration = .seconds(5), cacheKiB: Int64 = 2048,
-        vfs: String? = nil
+        vfs: String? = nil, isPrivate: Bool = false
     ) {
         self.access = access
         self.synchronous = synchronous
@@ -32,10 +35,13 @@ package struct SQLiteOptions: Sendable {
         self.busyTimeout = busyTimeout
         self.cacheKiB = cacheKiB
         self.vfs = vfs
+        self.isPrivate = isPrivate
     }
 
-    /// What can be derived again: a commit survives the process, but not always the power.
-    package static let disposable = SQLiteOptions(access: .readWriteCreate, synchronous: .normal, autocheckpointPages: 1000)
+    /// What can be derived again, one of a thousand files that are open at a time: a commit survives the process, but not always the
+    /// power, what SQLite keeps in memory is small, and whoever opens the file also says when its WAL is checkpointed.
+    package static let disposable = SQLiteOptions(
+        access: .readWriteCreate, synchronous: .normal, autocheckpointPages: 0, cacheKiB: 384, isPrivate: true)
 
     /// What cannot: durable when a commit returns.
     package static let durable = SQLiteOptions(access: .readWriteCreate, synchronous: .full, autocheckpointPages: 1000)
@@ -62,6 +68,7 @@ package final class SQLiteConnection {
 
     /// Opens `path`, makes it where the options say so, and reads back what durability rests on.
     package init(path: String, options: SQLiteOptions) throws(SQLiteError) {
+        SQLiteLibrary.configure()
         self.path = path
         walPageCount = .allocate(capacity: 1)
         walPageCount.initialize(to: 0)
@@ -103,6 +110,7 @@ package final class SQLiteConnection {
     private func configure(_ options: SQLiteOptions) throws(SQLiteError) {
         sqlite3_busy_timeout(handle, Int32(options.busyTimeout / .milliseconds(1)))
         try execute("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY")
+        if options.isPrivate { try configurePrivately() }
         try execute("PRAGMA cache_size = -\(options.cacheKiB)")
         try expect("PRAGMA mmap_size = 0", 0)
         let mode = try single("PRAGMA journal_mode = WAL") { row in row.text(0) }
@@ -111,6 +119,15 @@ package final class SQLiteConnection {
         try expect("PRAGMA synchronous", options.synchronous.rawValue)
         try expect("PRAGMA wal_autocheckpoint = \(options.autocheckpointPages)", options.autocheckpointPages)
         if options.access == .readOnly { try execute("PRAGMA query_only = ON") }
+    }
+
+    /// Before the file is read for the first time: only then is the WAL's index put into memory.
+    private func configurePrivately() throws(SQLiteError) {
+        csqlite_config_lookaside(handle, 256, 32)
+        checkpointsWhenClosed = false
+        try execute("PRAGMA locking_mode = EXCLUSIVE; PRAGMA synchronous = OFF; PRAGMA journal_size_limit = \(128 << 10)")
+        // A new file becomes one with a WAL through a journal, and that needs no file either; one that has a WAL says so here.
+        if try single("PRAGMA journal_mode", read: { row in row.text(0) }) != "wal" { try execute("PRAGMA journal_mode = MEMORY") }
     }
 
     /// Runs a pragma and refuses another answer than `value`; a build without the feature answers nothing, which is as good as 0.
@@ -184,6 +201,18 @@ package final class SQLiteConnection {
         let transaction = try SQLiteTransaction(on: self)
         let value = try body()
         try transaction.commit()
+        return value
+    }
+
+    /// Runs several reads upon one state of the file, which is looked up and locked once for all of them.
+    package func reading<Value>(_ body: () throws(SQLiteError) -> Value) throws(SQLiteError) -> Value {
+        try statement("BEGIN").run()
+        let value: Value
+        do throws(SQLiteError) { value = try body() } catch {
+            rollBack()
+            throw error
+        }
+        try statement("COMMIT").run()
         return value
     }
 

@@ -1,4 +1,5 @@
 internal import CSQLite
+internal import Glibc
 
 /// What SQLite answered when it did not do as it was told, with the file it was working on.
 package struct SQLiteError: Error, Hashable, Sendable, CustomStringConvertible {
@@ -20,10 +21,14 @@ package struct SQLiteError: Error, Hashable, Sendable, CustomStringConvertible {
         self.path = path
     }
 
+    /// Made at once after the call that failed: `errno` still says why. SQLite's own copy of it, `sqlite3_system_errno`, is not set
+    /// where a COMMIT fails, and is then that of some earlier failure.
     init(_ operation: String, code: Int32, handle: OpaquePointer?, path: String) {
+        let systemCode = errno
+        let code = handle.map { sqlite3_extended_errcode($0) } ?? code
+        let isOfSystem = code & 0xff == SQLITE_IOERR || code & 0xff == SQLITE_CANTOPEN
         self.init(
-            operation: operation, code: handle.map { sqlite3_extended_errcode($0) } ?? code,
-            systemCode: handle.map { sqlite3_system_errno($0) } ?? 0,
+            operation: operation, code: code, systemCode: isOfSystem ? systemCode : 0,
             message: String(cString: handle.map { sqlite3_errmsg($0) } ?? sqlite3_errstr(code)), path: path)
     }
 
@@ -37,7 +42,7 @@ package struct SQLiteError: Error, Hashable, Sendable, CustomStringConvertible {
     /// The disk or the quota is full: nothing was done, and the same may work later.
     package var isNoSpace: Bool {
         if primary == SQLITE_FULL { return true }
-        return primary == SQLITE_IOERR && !isSync && (systemCode == Self.noSpace || systemCode == Self.overQuota)
+        return primary == SQLITE_IOERR && !isUnknown && (systemCode == Self.noSpace || systemCode == Self.overQuota)
     }
 
     /// A file call failed other than for want of space.
@@ -48,9 +53,11 @@ package struct SQLiteError: Error, Hashable, Sendable, CustomStringConvertible {
 
     package var isConstraint: Bool { primary == SQLITE_CONSTRAINT }
 
-    /// What a failed sync wrote is unknown, whatever `errno` says, so it is never "no space".
-    private var isSync: Bool {
-        code == SQLITE_IOERR | (4 << 8) || code == SQLITE_IOERR | (5 << 8)  // SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC
+    /// What was written is unknown, whatever `errno` says, so it is never "no space": after a failed sync, and where the WAL's
+    /// index could not grow, which SQLite finds out when a commit is in the WAL already and synced.
+    private var isUnknown: Bool {
+        // SQLITE_IOERR_FSYNC, _DIR_FSYNC; _SHMOPEN, _SHMSIZE, _SHMLOCK, _SHMMAP
+        [4, 5, 18, 19, 20, 21].contains(code >> 8)
     }
 
     private static let noSpace: Int32 = 28

@@ -6,6 +6,7 @@ internal import CSQLite
 /// Confined to its owner's thread, like a connection.
 final class VirtualFile {
     let path: String
+    private let layer: UnsafeMutablePointer<sqlite3_vfs>
     private let file: UnsafeMutablePointer<sqlite3_file>
     /// SQLite keeps no copy of the name it opens, so it lives as long as the file. Two zero bytes more: the end of URI parameters.
     private let name: UnsafeMutablePointer<CChar>
@@ -16,6 +17,7 @@ final class VirtualFile {
             throw SQLiteError(operation: "open", code: SQLITE_NOTFOUND, message: "no such file layer: \(vfs ?? "")", path: path)
         }
         self.path = path
+        self.layer = layer
         name = VirtualFile.copy(path)
         let storage = UnsafeMutableRawPointer.allocate(byteCount: Int(layer.pointee.szOsFile), alignment: 16)
         storage.initializeMemory(as: UInt8.self, repeating: 0, count: Int(layer.pointee.szOsFile))
@@ -32,12 +34,17 @@ final class VirtualFile {
         name.deallocate()
     }
 
-    static func exists(_ path: String, vfs: String?) -> Bool {
+    /// Whether there is a file of this name with any bytes.
+    static func exists(_ path: String, vfs: String?) throws(SQLiteError) -> Bool {
         guard let layer = sqlite3_vfs_find(vfs) else { return false }
         let name = copy(path)
         defer { name.deallocate() }
         var found: Int32 = 0
-        return layer.pointee.xAccess(layer, name, SQLITE_ACCESS_EXISTS, &found) == SQLITE_OK && found != 0
+        let code = layer.pointee.xAccess(layer, name, SQLITE_ACCESS_EXISTS, &found)
+        guard code == SQLITE_OK else {
+            throw SQLiteError(operation: "access", code: code, message: String(cString: sqlite3_errstr(code)), path: path)
+        }
+        return found != 0
     }
 
     func byteCount() throws(SQLiteError) -> Int {
@@ -71,7 +78,9 @@ final class VirtualFile {
     }
 
     private func error(_ operation: String, _ code: Int32) -> SQLiteError {
-        SQLiteError(operation: operation, code: code, message: String(cString: sqlite3_errstr(code)), path: path)
+        SQLiteError(
+            operation: operation, code: code, systemCode: layer.pointee.xGetLastError(layer, 0, nil),
+            message: String(cString: sqlite3_errstr(code)), path: path)
     }
 
     private static func copy(_ path: String) -> UnsafeMutablePointer<CChar> {

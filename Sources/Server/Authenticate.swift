@@ -1,31 +1,49 @@
-package import Authorization
-package import Engine
-package import Hummingbird
+import Authorization
+import Hummingbird
 import ATProto
 import HTTPTypes
 
-/// How a request proves who calls: the caller, or a thrown refusal. The seam where every kind of credential is added.
-package typealias Authenticate = @Sendable (_ request: Request, _ method: String) async throws -> Caller
+/// How the server reads credentials off a request, and what it says of those that prove nothing.
+struct RequestAuthentication: Sendable {
+    let authenticator: Authenticator
+    let publicURL: String
 
-/// Credentials that are no proof, for development alone: `Authorization: Bearer did:…` names an enrolled actor.
-/// Used only with `STRATOS_DEV_MODE=true`.
-package func developmentBearer(_ engine: Engine) -> Authenticate {
-    { request, _ in
-        guard let header = request.headers[.authorization] else { return .anonymous }
-        guard header.hasPrefix("Bearer "), let did = try? DID(String(header.dropFirst("Bearer ".count))) else {
-            throw XRPCError.authenticationRequired("Authorization failed")
+    /// - Returns: nil where the request brings no credential.
+    func caller(of request: Request, method: XRPCMethod) async throws -> Proven? {
+        let credentials = Credentials(
+            authorization: request.headers[values: .authorization], proofs: request.headers[values: .dpop],
+            httpMethod: request.method.rawValue, url: publicURL + request.uri.path, method: method.id.description,
+            isProcedure: method.kind != .query)
+        guard method.access != .administrator else {
+            do { return try authenticator.authenticateAdministrator(credentials) } catch CredentialRefusal.refused {
+                throw XRPCError(.unauthorized, "AuthRequired", "Admin auth required")
+            } catch let refusal as CredentialRefusal {
+                throw XRPCError(refusal)
+            }
         }
-        guard try await engine.isEnrolled(did) else { throw XRPCError.authenticationRequired("Authorization failed") }
-        return .user(did)
+        do { return try await authenticator.authenticate(credentials) } catch let refusal as CredentialRefusal { throw XRPCError(refusal) }
     }
 }
 
-/// What a strict service does until it has credentials that it can verify: it refuses every one, and serves the anonymous.
-package func refuseEveryCredential() -> Authenticate {
-    { request, _ in
-        guard request.headers[.authorization] == nil else {
-            throw XRPCError.authenticationRequired("this release verifies no credentials yet; only STRATOS_DEV_MODE=true accepts callers")
+extension HTTPField.Name {
+    static let dpop = HTTPField.Name("DPoP")!
+    static let dpopNonce = HTTPField.Name("DPoP-Nonce")!
+}
+
+extension XRPCError {
+    /// The nonce that some of these ask for is on every answer.
+    init(_ refusal: CredentialRefusal) {
+        switch refusal {
+        case .refused(let message, let challenge):
+            self.init(.unauthorized, "AuthenticationRequired", message, headers: challenge.map { [.wwwAuthenticate: $0] } ?? [:])
+        case .nonceRequired:
+            self.init(
+                .unauthorized, "AuthenticationRequired", "DPoP nonce required", headers: [.wwwAuthenticate: "DPoP error=\"use_dpop_nonce\""]
+            )
+        case .notEnrolled: self.init(.badRequest, "NotEnrolled", "User is not enrolled in this Stratos service")
+        case .throttled(let seconds):
+            self.init(.tooManyRequests, "RateLimitExceeded", "Too many failed attempts", headers: [.retryAfter: String(seconds)])
+        case .unavailable(let message): self.init(.serviceUnavailable, "ServiceUnavailable", message, headers: [.retryAfter: "5"])
         }
-        return .anonymous
     }
 }

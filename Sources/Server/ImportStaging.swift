@@ -3,12 +3,20 @@ import Glibc
 import HTTPTypes
 import Hummingbird
 import NIOCore
+import Synchronization
 
 /// Keeps an uploaded CAR in a file while it is imported, so that its size is no matter of memory. The file has no name: it is gone
 /// with its descriptor, whatever happens to the process.
+///
+/// One import is worked on at a time, for it holds the file's records in memory; others wait with their files staged, and beyond
+/// `stagedMax` of them are refused with 429.
 package struct ImportStaging: Sendable {
+    private static let stagedMax = 8
+
     let directory: String
     let bytesMax: Int
+    private let turns = Turns(weightMax: 1)
+    private let staged = Staged()
 
     package init(directory: String, bytesMax: Int) {
         self.directory = directory
@@ -16,21 +24,34 @@ package struct ImportStaging: Sendable {
     }
 
     func staged<Result>(_ request: Request, _ body: (ImportSource) async throws -> Result) async throws -> Result {
-        let type = request.headers[.contentType]?.split(separator: ";").first.map { $0.lowercased() }
-        guard type == "application/vnd.ipld.car" else {
-            throw XRPCError.invalidRequest("Wrong request encoding (Content-Type): \(type ?? "none"); a repo is application/vnd.ipld.car")
-        }
         if let length = request.headers[.contentLength].flatMap(Int.init), length > bytesMax { throw tooLarge }
+        guard staged.enter(max: Self.stagedMax) else { throw XRPCError.busy }
+        defer { staged.leave() }
         let file = try StagedFile(directory: directory)
-        for try await chunk in request.body {
-            guard file.count + chunk.readableBytes <= bytesMax else { throw tooLarge }
-            try chunk.withUnsafeReadableBytes { try file.append($0) }
+        try await request.body.forEachPiece { piece in
+            guard file.count + piece.readableBytes <= bytesMax else { throw tooLarge }
+            try piece.withUnsafeReadableBytes { try file.append($0) }
         }
         guard file.count > 0 else { throw XRPCError(.badRequest, "InvalidCar", "CAR file body required") }
-        return try await body(ImportSource(size: file.count, read: { try file.read(at: $0, count: $1) }))
+        return try await turns.run { try await body(ImportSource(size: file.count, read: { try file.read(at: $0, count: $1) })) }
     }
 
     private var tooLarge: XRPCError { XRPCError(.badRequest, "InvalidCar", "CAR file exceeds maximum size of \(bytesMax) bytes") }
+}
+
+/// How many files are staged.
+private final class Staged: Sendable {
+    private let count = Mutex(0)
+
+    func enter(max: Int) -> Bool {
+        count.withLock { count in
+            guard count < max else { return false }
+            count += 1
+            return true
+        }
+    }
+
+    func leave() { count.withLock { $0 -= 1 } }
 }
 
 /// A file without a name.
@@ -54,11 +75,7 @@ private final class StagedFile: @unchecked Sendable {
             let written = pwrite(descriptor, bytes.baseAddress! + done, bytes.count - done, off_t(count + done))
             if written < 0 {
                 if errno == EINTR { continue }
-                if errno == ENOSPC {
-                    throw XRPCError(
-                        .init(code: 507, reasonPhrase: "Insufficient Storage"), "InsufficientStorage",
-                        "The service has no space left for this")
-                }
+                if errno == ENOSPC || errno == EDQUOT { throw XRPCError.insufficientStorage }
                 throw IOError(errnoCode: errno, reason: "write an upload")
             }
             done += written

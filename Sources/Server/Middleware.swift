@@ -1,6 +1,7 @@
 import HTTPTypes
 import Hummingbird
 import Logging
+import NIOCore
 
 extension HTTPField.Name {
     static let traceID = HTTPField.Name("x-trace-id")!
@@ -12,6 +13,8 @@ extension HTTPField.Name {
 /// the request's content (wire contract, section 1.0).
 struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
     let logger: Logger
+    /// The nonce for the next proof of possession.
+    let nonce: @Sendable () -> String
 
     func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
         let trace = traceID(of: request)
@@ -21,23 +24,46 @@ struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
         } else {
             do {
                 response = try await next(request, context)
-            } catch let refusal as XRPCError {
-                response = refusal.response
-            } catch let error as any HTTPResponseError {
-                response = XRPCError(error.status, Self.name(of: error.status), error.status.reasonPhrase).response
+            } catch let broken as BrokenRequest {
+                logger.debug("a request broke off", metadata: ["trace": .string(trace), "error": "\(broken.cause)"])
+                throw broken.cause
             } catch {
-                logger.error("request failed", metadata: ["trace": .string(trace), "path": .string(request.uri.path), "error": "\(error)"])
-                response = XRPCError.internalServerError.response
+                response = refusal(error, of: request, trace: trace).response
             }
         }
+        if request.method == .head { response = try await headOnly(response) }
         response.headers[.traceID] = trace
+        response.headers[.dpopNonce] = nonce()
         response.headers[.accessControlAllowOrigin] = "*"
         response.headers[.accessControlExposeHeaders] = "DPoP-Nonce,WWW-Authenticate,x-trace-id"
         return response
     }
 
+    private func refusal(_ error: any Error, of request: Request, trace: String) -> XRPCError {
+        if let refusal = error as? XRPCError ?? XRPCError(wording: error) { return refusal }
+        if let refusal = error as? any HTTPResponseError {
+            guard refusal.status == .notFound else { return XRPCError(refusal.status, "InvalidRequest", refusal.status.reasonPhrase) }
+            return request.uri.path == "/xrpc" || request.uri.path.hasPrefix("/xrpc/") ? .invalidPath : .notFound
+        }
+        logger.error("request failed", metadata: ["trace": .string(trace), "path": .string(request.uri.path), "error": "\(error)"])
+        return .internalServerError
+    }
+
+    /// The answer without its body, with the length that the body has.
+    private func headOnly(_ response: Response) async throws -> Response {
+        var length = response.body.contentLength ?? 0
+        if response.body.contentLength == nil {
+            let counter = CountingWriter()
+            try await response.body.write(counter)
+            length = counter.count
+        }
+        var headers = response.headers
+        if response.status != .noContent { headers[.contentLength] = String(length) }
+        return Response(status: response.status, headers: headers)
+    }
+
     private func preflight(_ request: Request) -> Response {
-        var headers: HTTPFields = [.accessControlAllowMethods: "GET,HEAD,PUT,PATCH,POST,DELETE", .contentLength: "0"]
+        var headers: HTTPFields = [.accessControlAllowMethods: "GET,HEAD,PUT,PATCH,POST,DELETE"]
         if let asked = request.headers[.accessControlRequestHeaders] {
             headers[.accessControlAllowHeaders] = asked
             headers[.vary] = "Access-Control-Request-Headers"
@@ -55,17 +81,12 @@ struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
         let digits = String(UInt64.random(in: .min ... .max), radix: 16)
         return String(repeating: "0", count: 16 - digits.count) + digits
     }
+}
 
-    private static func name(of status: HTTPResponse.Status) -> String {
-        switch status {
-        case .unauthorized: "AuthenticationRequired"
-        case .forbidden: "Forbidden"
-        case .notFound: "XRPCNotSupported"
-        case .contentTooLarge: "PayloadTooLarge"
-        case .tooManyRequests: "RateLimitExceeded"
-        case .internalServerError: "InternalServerError"
-        case .notImplemented: "MethodNotImplemented"
-        default: "InvalidRequest"
-        }
-    }
+/// Takes a body that is only to be measured.
+private final class CountingWriter: ResponseBodyWriter {
+    private(set) var count = 0
+
+    func write(_ buffer: ByteBuffer) { count += buffer.readableBytes }
+    func finish(_ trailers: HTTPFields?) {}
 }

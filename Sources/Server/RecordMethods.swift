@@ -69,8 +69,8 @@ func recordMethods(_ engine: Engine, writer: RecordWriter) throws -> [XRPCMethod
 /// Writes on behalf of a caller: whose repo it is, how often, and then the engine.
 struct RecordWriter: Sendable {
     let engine: Engine
-    let credential: Agent.Credential
     let limiter: WriteRateLimiter
+    let now: @Sendable () -> ContinuousClock.Instant
 
     func write(
         _ call: XRPCCall, refusal: String, isBatch: Bool = false, writes: (Value) throws -> [RecordWrite]
@@ -78,11 +78,11 @@ struct RecordWriter: Sendable {
         let user = try call.user()
         guard call.input["repo"]?.stringValue == user.description else { throw XRPCError.authenticationRequired(refusal) }
         let writes = try writes(call.input)
-        if let wait = limiter.admit(user, cost: max(1, writes.count)) { throw XRPCError.rateLimited(wait) }
+        if let wait = limiter.admit(user, cost: max(1, writes.count), now: now()) { throw XRPCError.rateLimited(wait) }
         let request = WriteRequest(
             repo: user, writes: writes, swapCommit: try call.input["swapCommit"]?.stringValue.map(parsedCID),
-            checksLexicons: call.input["validate"]?.boolValue ?? true, refusesAbsentDelete: isBatch,
-            agent: Agent(did: user, credential: credential), client: try call.client())
+            checksLexicons: call.input["validate"]?.boolValue, refusesAbsentDelete: isBatch, agent: try call.agent(),
+            client: try call.client(), use: call.proven?.use)
         return try await XRPCError.wording { try await engine.write(request) }
     }
 }

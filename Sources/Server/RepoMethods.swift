@@ -8,26 +8,17 @@ import Hummingbird
 import NIOCore
 
 /// Whole repos, proofs and enrollments (wire contract, sections 1.4 and 1.5).
-func repoMethods(_ engine: Engine, imports: ImportStaging, credential: Agent.Credential) throws -> [XRPCMethod] {
-    [
-        XRPCMethod(id: try NSID("zone.stratos.sync.getRepo"), kind: .query, access: .open) { call in
-            guard let owner = call.did("did"),
-                let export = try await engine.exportRepo(
-                    of: owner, since: call.parameters["since"]?.stringValue.flatMap { try? TID($0) }, to: call.caller)
-            else { throw XRPCError.repoNotFound }
-            return .car(export, from: engine)
-        },
-        XRPCMethod(id: try NSID("com.atproto.sync.getRepo"), kind: .query, access: .open) { call in
-            guard let owner = call.did("did"),
-                let export = try await engine.exportRepo(
-                    of: owner, since: call.parameters["since"]?.stringValue.flatMap { try? TID($0) }, to: call.caller)
-            else { throw XRPCError.repoNotFound }
-            return .car(export, from: engine)
-        },
+func repoMethods(_ engine: Engine, _ configuration: ServerConfiguration) throws -> [XRPCMethod] {
+    let imports = configuration.imports
+    let membersGetProofs = configuration.membersGetProofs
+    return [
+        // The one name is the lexicon's own, the other that of every tool that reads repos.
+        XRPCMethod(id: try NSID("zone.stratos.sync.getRepo"), kind: .query, access: .open) { try await export(engine, $0) },
+        XRPCMethod(id: try NSID("com.atproto.sync.getRepo"), kind: .query, access: .open) { try await export(engine, $0) },
         XRPCMethod(id: try NSID("com.atproto.sync.getRecord"), kind: .query, access: .open) { call in
-            guard let owner = call.did("did"), let proof = try await engine.proof(of: try call.path(), of: owner, to: call.caller) else {
-                throw XRPCError.recordNotFound
-            }
+            guard let owner = call.did("did"),
+                let proof = try await engine.proof(of: try call.path(), of: owner, to: call.caller, showsNeighbours: membersGetProofs)
+            else { throw XRPCError.recordNotFound }
             return .car(proof.content)
         },
         XRPCMethod(id: try NSID("com.atproto.sync.getLatestCommit"), kind: .query, access: .open) { call in
@@ -39,10 +30,10 @@ func repoMethods(_ engine: Engine, imports: ImportStaging, credential: Agent.Cre
         XRPCMethod(id: try NSID("zone.stratos.repo.importRepo"), kind: .upload, access: .user) { call in
             let user = try call.user()
             let receipt = try await imports.staged(call.request) { source in
-                try await XRPCError.wording {
-                    try await engine.importRepo(
-                        source, into: user, options: ImportOptions(), by: Agent(did: user, credential: credential), progress: { _, _ in })
-                }
+                // An import works for seconds: between its steps the thread is lent to whoever waits.
+                try await engine.importRepo(
+                    source, into: user, options: ImportOptions(), by: try call.agent(), use: call.proven?.use,
+                    progress: { _, _ in await Task.yield() })
             }
             return .json(["imported": .integer(Int64(receipt.imported))])
         },
@@ -56,8 +47,16 @@ func repoMethods(_ engine: Engine, imports: ImportStaging, credential: Agent.Cre
     ]
 }
 
+private func export(_ engine: Engine, _ call: XRPCCall) async throws -> Response {
+    let since = call.parameters["since"]?.stringValue.flatMap { try? TID($0) }  // The lexicon has checked its form.
+    guard let owner = call.did("did"), let export = try await engine.exportRepo(of: owner, since: since, to: call.caller) else {
+        throw XRPCError.repoNotFound
+    }
+    return .car(export, from: engine)
+}
+
 /// - Parameter membership: what stands beside the open part, for those who may know it.
-private func status(_ enrollment: EnrollmentSummary, _ membership: Membership?) -> ValueMap {
+func status(_ enrollment: EnrollmentSummary, _ membership: Membership?) -> ValueMap {
     var status: ValueMap = [
         "did": .string(enrollment.did.description), "enrolled": true, "active": true,
         "enrolledAt": .string(enrollment.membership.enrolledAt.description), "signingKey": .string(enrollment.signingKey.didKey),
@@ -79,7 +78,17 @@ extension Response {
         return Response(
             status: .ok, headers: [.contentType: "application/vnd.ipld.car", .repoRev: export.content.rev.description],
             body: ResponseBody { writer in
-                for try await chunk in chunks { try await writer.write(ByteBuffer(bytes: chunk)) }
+                // The status has gone out: an error in here can only cut the answer off, which its reader sees.
+                var pieces = chunks.makeAsyncIterator()
+                while true {
+                    let piece: [UInt8]?
+                    do { piece = try await pieces.next() } catch {
+                        engine.logger.error("an export was cut off", metadata: ["error": "\(error)"])
+                        throw error
+                    }
+                    guard let piece else { break }
+                    try await writer.write(ByteBuffer(bytes: piece))
+                }
                 try await writer.finish(nil)
             })
     }

@@ -1,9 +1,9 @@
+package import Authorization
 package import Engine
 package import Hummingbird
 package import Logging
 import ATProto
 import Commands
-package import EventLog
 import HTTPTypes
 import NIOCore
 
@@ -15,43 +15,56 @@ package struct ServerConfiguration: Sendable {
     /// The service's public key, as a multibase.
     package let publicKeyMultibase: String
     package let version: String
-    /// What the callers of this server have proven themselves by.
-    package let credential: Agent.Credential
     package let writeRate: WriteRate
     package let imports: ImportStaging
+    /// Whether `hydrateRecords` tells members which records are hidden from them.
+    package let hydrateTellsBlocked: Bool
+    /// Whether `resolveEnrollments` tells everybody of everybody's boundaries.
+    package let enrollmentsArePublic: Bool
+    /// Whether a member gets the proof of a record also where it names records that the member may not read.
+    package let membersGetProofs: Bool
+    /// What `/health` and `/ready` ask, each under the name of its component; it throws where that does not work.
+    package let probes: [(name: String, probe: @Sendable () async throws -> Void)]
+    /// The time by which writes are counted.
+    package let now: @Sendable () -> ContinuousClock.Instant
 
     package init(
-        serviceDID: String, publicURL: String, serviceFragment: String, publicKeyMultibase: String, version: String,
-        credential: Agent.Credential, writeRate: WriteRate, imports: ImportStaging
+        serviceDID: String, publicURL: String, serviceFragment: String, publicKeyMultibase: String, version: String, writeRate: WriteRate,
+        imports: ImportStaging, hydrateTellsBlocked: Bool = false, enrollmentsArePublic: Bool = false,
+        membersGetProofs: Bool = false, probes: [(name: String, probe: @Sendable () async throws -> Void)],
+        now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
         self.serviceDID = serviceDID
         self.publicURL = publicURL
         self.serviceFragment = serviceFragment
         self.publicKeyMultibase = publicKeyMultibase
         self.version = version
-        self.credential = credential
         self.writeRate = writeRate
         self.imports = imports
+        self.hydrateTellsBlocked = hydrateTellsBlocked
+        self.enrollmentsArePublic = enrollmentsArePublic
+        self.membersGetProofs = membersGetProofs
+        self.probes = probes
+        self.now = now
     }
 }
 
 /// Every route of the service.
 package func routes(
-    engine: Engine, configuration: ServerConfiguration, authenticate: @escaping Authenticate, logger: Logger
+    engine: Engine, configuration: ServerConfiguration, authenticator: Authenticator, logger: Logger
 ) throws -> Router<BasicRequestContext> {
-    let router = Router(context: BasicRequestContext.self)
-    router.add(middleware: EdgeMiddleware(logger: logger))
-    let writer = RecordWriter(engine: engine, credential: configuration.credential, limiter: WriteRateLimiter(configuration.writeRate))
+    let router = Router(context: BasicRequestContext.self, options: .autoGenerateHeadEndpoints)
+    router.add(middleware: EdgeMiddleware(logger: logger, nonce: { authenticator.nonce }))
+    let writer = RecordWriter(engine: engine, limiter: WriteRateLimiter(configuration.writeRate), now: configuration.now)
     let methods =
         try recordMethods(engine, writer: writer)
-        + repoMethods(engine, imports: configuration.imports, credential: configuration.credential)
-    let dispatcher = XRPCDispatcher(methods, lexicons: engine.lexicons, authenticate: authenticate)
+        + repoMethods(engine, configuration) + sharingMethods(engine, configuration) + administratorMethods(engine)
+    let dispatcher = XRPCDispatcher(
+        methods, lexicons: engine.lexicons,
+        authentication: RequestAuthentication(authenticator: authenticator, publicURL: configuration.publicURL))
     for verb in [HTTPRequest.Method.get, .post, .head, .put, .patch, .delete] {
         router.on("/xrpc/:nsid", method: verb) { request, context in
-            guard engine.gate.isOpen else {
-                throw XRPCError(
-                    .serviceUnavailable, "ServiceUnavailable", "The service is rebuilding; try again shortly", headers: [.retryAfter: "5"])
-            }
+            guard engine.gate.isOpen else { throw XRPCError.unavailable("The service is rebuilding; try again shortly") }
             return try await dispatcher.dispatch(request, id: context.parameters.get("nsid") ?? "")
         }
     }
@@ -72,21 +85,24 @@ private func addPlainRoutes(to router: Router<BasicRequestContext>, engine: Engi
     router.get("/.well-known/did.json") { _, _ in Response.json(didDocument(configuration)) }
 }
 
-/// Asks the log for what only a working one can say.
+/// Asks each component for what only a working one can do.
 private func health(_ engine: Engine, _ configuration: ServerConfiguration, isReady: Bool) async -> Response {
-    let isSound: Bool
-    do {
-        _ = try await engine.log.statistics()
-        isSound = true
-    } catch {
-        engine.logger.error("the log does not answer", metadata: ["error": "\(error)"])
-        isSound = false
+    var components = ValueMap()
+    var isSound = isReady
+    for (name, probe) in configuration.probes {
+        do {
+            try await probe()
+            components[name] = "ok"
+        } catch {
+            engine.logger.error("not healthy", metadata: ["component": .string(name), "error": "\(error)"])
+            components[name] = "error"
+            isSound = false
+        }
     }
     let body: Value = [
-        "status": .string(isSound && isReady ? "ok" : "error"), "components": ["db": .string(isSound ? "ok" : "error")],
-        "version": .string(configuration.version),
+        "status": isSound ? "ok" : "error", "components": .map(components), "version": .string(configuration.version),
     ]
-    return Response.json(body, status: isSound && isReady ? .ok : .serviceUnavailable)
+    return Response.json(body, status: isSound ? .ok : .serviceUnavailable)
 }
 
 /// Both ids of the key and of the service: those that the wire's writers use, and those that its readers look for.
@@ -99,7 +115,8 @@ private func didDocument(_ configuration: ServerConfiguration) -> Value {
             "publicKeyMultibase": .string(configuration.publicKeyMultibase),
         ]
     }
-    let services = ["stratos", configuration.serviceFragment].map { fragment -> Value in
+    let names = configuration.serviceFragment == "stratos" ? ["stratos"] : ["stratos", configuration.serviceFragment]
+    let services = names.map { fragment -> Value in
         ["id": .string("#\(fragment)"), "type": "StratosService", "serviceEndpoint": .string(configuration.publicURL)]
     }
     return [

@@ -14,10 +14,20 @@ struct XRPCMethod: Sendable {
         case procedure
         /// POST with a CAR body, which the method reads itself.
         case upload
+
+        /// Of the body; nil where none is expected.
+        var mediaType: String? {
+            switch self {
+            case .query: nil
+            case .procedure: "application/json"
+            case .upload: "application/vnd.ipld.car"
+            }
+        }
     }
 
-    /// Whether the method may be called without a credential. A credential that is sent is always verified.
-    enum Access: Sendable { case open, user }
+    /// Whether the method may be called without a credential, by a person only, or by administrators only. A credential that is sent
+    /// is always verified.
+    enum Access: Sendable { case open, user, administrator }
 
     let id: NSID
     let kind: Kind
@@ -42,15 +52,27 @@ struct XRPCMethod: Sendable {
 struct XRPCCall: Sendable {
     let method: NSID
     let request: Request
-    let caller: Caller
+    /// Nil for a call without a credential.
+    let proven: Proven?
     let parameters: Value
     /// The JSON input; `.null` for queries and uploads.
     let input: Value
+
+    var caller: Caller { proven?.caller ?? .anonymous }
 
     /// The DID of a person who proved it.
     func user() throws -> DID {
         guard case .user(let did) = caller else { throw XRPCError.authenticationRequired("Authorization required") }
         return did
+    }
+
+    /// Who acts, as the log says it.
+    func agent() throws -> Agent {
+        switch proven?.caller {
+        case .user(let did), .appView(let did): Agent(did: did, credential: proven?.credential ?? .system)
+        case .administrator(let name): try Agent(administrator: name)
+        case .anonymous, nil: throw XRPCError.authenticationRequired("Authorization required")
+        }
     }
 
     /// A parameter that must be a DID; nil where it is a handle, which this release does not resolve.
@@ -90,12 +112,13 @@ struct XRPCDispatcher: Sendable {
 
     let methods: [String: XRPCMethod]
     let lexicons: Lexicons
-    let authenticate: Authenticate
+    let authentication: RequestAuthentication
+    private let bodies = RequestBodies()
 
-    init(_ methods: [XRPCMethod], lexicons: Lexicons, authenticate: @escaping Authenticate) {
+    init(_ methods: [XRPCMethod], lexicons: Lexicons, authentication: RequestAuthentication) {
         self.methods = Dictionary(uniqueKeysWithValues: methods.map { ($0.id.description, $0) })
         self.lexicons = lexicons
-        self.authenticate = authenticate
+        self.authentication = authentication
     }
 
     func dispatch(_ request: Request, id: String) async throws -> Response {
@@ -104,17 +127,25 @@ struct XRPCDispatcher: Sendable {
         let expected: HTTPRequest.Method = method.kind == .query ? .get : .post
         let isExpected = request.method == expected || (expected == .get && request.method == .head)
         guard isExpected else { throw XRPCError.invalidRequest("Incorrect HTTP method (\(request.method)) expected \(expected)") }
-        let caller = try await authenticate(request, method.id.description)
-        if method.access == .user, case .anonymous = caller { throw XRPCError.authenticationRequired("Authorization required") }
+        let proven = try await authentication.caller(of: request, method: method)
+        if method.access == .user, proven == nil { throw XRPCError.authenticationRequired("Authorization required") }
         let parameters = try parameters(of: request, method: method)
-        let input = method.kind == .procedure ? try await input(of: request, method: method) : .null
-        return try await method.handle(
-            XRPCCall(
-                method: method.id, request: request, caller: caller, parameters: parameters, input: input))
+        try checkBody(of: request, method: method)
+        guard method.kind == .procedure else {
+            return try await method.handle(call(method, request, proven, parameters, input: .null))
+        }
+        let length = request.headers[.contentLength].flatMap(Int.init)
+        return try await bodies.read(request.body, length: length, bytesMax: Self.jsonBytesMax) { bytes in
+            try await method.handle(call(method, request, proven, parameters, input: try input(bytes, method: method)))
+        }
+    }
+
+    private func call(_ method: XRPCMethod, _ request: Request, _ proven: Proven?, _ parameters: Value, input: Value) -> XRPCCall {
+        XRPCCall(method: method.id, request: request, proven: proven, parameters: parameters, input: input)
     }
 
     private func parameters(of request: Request, method: XRPCMethod) throws -> Value {
-        let given = request.uri.queryParameters.map { (String($0.key), String($0.value)) }
+        let given = try QueryString.pairs(in: request.uri.string)
         do {
             return .map(try lexicons.coerceParameters(of: method.id, from: given))
         } catch {
@@ -122,34 +153,36 @@ struct XRPCDispatcher: Sendable {
         }
     }
 
-    private func input(of request: Request, method: XRPCMethod) async throws -> Value {
-        let bytes = try await body(of: request)
-        guard !bytes.isEmpty else { throw XRPCError.invalidRequest("A request body is expected but none was provided") }
+    /// What the headers say of the body, before any of it is read.
+    private func checkBody(of request: Request, method: XRPCMethod) throws(XRPCError) {
+        let length = request.headers[.contentLength].flatMap(Int.init)
+        let hasBody = request.headers.contains(.transferEncoding) || (length ?? 0) > 0
+        guard let expected = method.kind.mediaType else {
+            guard !hasBody else { throw .invalidRequest("A request body was provided when none was expected") }
+            return
+        }
+        guard hasBody else { throw .invalidRequest("A request body is expected but none was provided") }
         guard let type = request.headers[.contentType] else {
-            throw XRPCError.invalidRequest("Request encoding (Content-Type) required but not provided")
+            throw .invalidRequest("Request encoding (Content-Type) required but not provided")
         }
-        let mediaType = type.split(separator: ";").first?.trimmingPrefix(" ").lowercased() ?? ""
-        guard mediaType.hasPrefix("application/json") else {
-            throw XRPCError.invalidRequest("Wrong request encoding (Content-Type): \(mediaType)")
+        let mediaType = type.prefix { $0 != ";" && $0 != "," && $0 != " " && $0 != "\t" }.lowercased()
+        guard mediaType == expected else { throw .invalidRequest("Wrong request encoding (Content-Type): \(mediaType)") }
+        if let coding = request.headers[.contentEncoding], coding.lowercased() != "identity" {
+            throw XRPCError(.unsupportedMediaType, "InvalidRequest", "A request body is taken as it is, without a Content-Encoding")
         }
+        if method.kind == .procedure, let length, length > Self.jsonBytesMax { throw .payloadTooLarge }
+    }
+
+    private func input(_ bytes: [UInt8], method: XRPCMethod) throws(XRPCError) -> Value {
+        guard !bytes.isEmpty else { throw .invalidRequest("A request body is expected but none was provided") }
         do {
             let value = method.normalize(try DataModelJSON.decode(bytes))
             try lexicons.validate(input: value, of: method.id)
             return value
         } catch let error as DataModelJSONError {
-            throw XRPCError.invalidRequest("the body is not valid JSON of the data model: \(error)")
-        } catch let error as LexiconError {
-            throw XRPCError.invalidRequest("\(error)")
+            throw .invalidRequest("the body is not valid JSON of the data model: \(error)")
+        } catch {
+            throw .invalidRequest("\(error)")
         }
-    }
-
-    private func body(of request: Request) async throws -> [UInt8] {
-        if let length = request.headers[.contentLength].flatMap(Int.init), length > Self.jsonBytesMax { throw XRPCError.payloadTooLarge }
-        var bytes: [UInt8] = []
-        for try await chunk in request.body {
-            guard bytes.count + chunk.readableBytes <= Self.jsonBytesMax else { throw XRPCError.payloadTooLarge }
-            bytes.append(contentsOf: chunk.readableBytesView)
-        }
-        return bytes
     }
 }

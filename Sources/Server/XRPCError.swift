@@ -2,6 +2,7 @@ package import HTTPTypes
 package import Hummingbird
 import NIOCore
 import ATProto
+import Authorization
 import Commands
 import EventLog
 
@@ -25,6 +26,13 @@ package struct XRPCError: Error, HTTPResponseError, Sendable {
     static let repoNotFound = XRPCError(.badRequest, "RepoNotFound", "Could not find repo")
     static let internalServerError = XRPCError(.internalServerError, "InternalServerError", "Internal Server Error")
     static let methodNotImplemented = XRPCError(.notImplemented, "MethodNotImplemented", "Method Not Implemented")
+    static let invalidPath = XRPCError.invalidRequest("invalid xrpc path")
+    static let notFound = XRPCError(.notFound, "NotFound", "Not Found")
+    static let busy = XRPCError(
+        .tooManyRequests, "RateLimitExceeded", "Too many large requests are arriving", headers: [.retryAfter: "1"])
+    static let insufficientStorage = XRPCError(
+        .init(code: 507, reasonPhrase: "Insufficient Storage"), "InsufficientStorage", "The service has no space left for writes",
+        headers: [.retryAfter: "60"])
     static let payloadTooLarge = XRPCError(.contentTooLarge, "PayloadTooLarge", "request entity too large")
 
     init(_ refusal: Refusal) {
@@ -34,16 +42,19 @@ package struct XRPCError: Error, HTTPResponseError, Sendable {
         }
     }
 
-    /// What a client may know of the log's errors; the rest is ours, and is thrown on.
-    init(_ error: EventLogError) throws {
+    static func unavailable(_ message: String) -> XRPCError {
+        XRPCError(.serviceUnavailable, "ServiceUnavailable", message, headers: [.retryAfter: "5"])
+    }
+
+    /// What a client may know of an error of the layers below, in the wire's words; nil for what nobody foresaw.
+    init?(wording error: any Error) {
         switch error {
-        case .overloaded:
-            self.init(.tooManyRequests, "RateLimitExceeded", "Too many writes are waiting", headers: [.retryAfter: "1"])
-        case .noSpace:
-            self.init(
-                .init(code: 507, reasonPhrase: "Insufficient Storage"), "InsufficientStorage", "The service has no space left for writes",
-                headers: [.retryAfter: "60"])
-        default: throw error
+        case let refusal as Refusal: self.init(refusal)
+        case EventLogError.alreadyUsed: self.init(.unauthorized, "AuthenticationRequired", TokenError.replayed.message)
+        case EventLogError.overloaded: self.init(.overloaded)
+        case EventLogError.noSpace: self = .insufficientStorage
+        case EventLogError.closed: self = .unavailable("The service is stopping")
+        default: return nil
         }
     }
 
@@ -54,15 +65,9 @@ package struct XRPCError: Error, HTTPResponseError, Sendable {
             headers: [.retryAfter: String(seconds)])
     }
 
-    /// Runs a command of the engine, its refusals in the wire's words.
+    /// Runs a command of the engine, its refusals in the wire's words, for a caller who answers some of them otherwise.
     static func wording<Result>(_ body: () async throws -> Result) async throws -> Result {
-        do {
-            return try await body()
-        } catch let refusal as Refusal {
-            throw XRPCError(refusal)
-        } catch let error as EventLogError {
-            throw try XRPCError(error)
-        }
+        do { return try await body() } catch { throw XRPCError(wording: error) ?? error }
     }
 
     package func response(from request: Request, context: some RequestContext) -> Response { response }

@@ -157,6 +157,21 @@ struct DAGCBORBoundTests {
         #expect(reason(DAGCBOR.encode(["a": 1, "b": 2, "c": 3]), limits) == .tooManyItems(max: 2))
     }
 
+    @Test("all containers together have 131,072 items and no more, whether they are decoded or only checked")
+    func total() {
+        func lists(_ counts: [Int]) -> [UInt8] {
+            DAGCBOR.encode(.array(counts.map { .array([Value](repeating: 0, count: $0)) }))
+        }
+        let exact = lists([65_536, 65_534]), above = lists([65_536, 65_535])
+        #expect(reason(exact) == nil)
+        #expect(reason(above) == .tooManyItems(max: 131_072))
+        #expect(throws: Never.self) { try DAGCBOR.validate(exact) }
+        #expect(throws: DAGCBORError.self) { try DAGCBOR.validate(above) }
+        let limits = DecodingLimits(bytesMax: 100, totalMax: 4)
+        #expect(reason(DAGCBOR.encode(["a": [1, 2], "b": 3]), limits) == nil)
+        #expect(reason(DAGCBOR.encode(["a": [1, 2], "b": [3]]), limits) == .tooManyItems(max: 4))
+    }
+
     @Test("a key has 8192 bytes and no more")
     func keys() {
         func map(_ count: Int) -> [UInt8] { DAGCBOR.encode([String(repeating: "k", count: count): 1]) }

@@ -206,6 +206,9 @@ struct DataModelJSONRefusalTests {
         #expect(refusal(text, DecodingLimits(bytesMax: text.utf8.count, countMax: 2, keyBytesMax: 2)) == nil)
         #expect(refusal(text, DecodingLimits(bytesMax: text.utf8.count - 1))?.reason == .tooLong(max: text.utf8.count - 1))
         #expect(refusal(text, DecodingLimits(bytesMax: 100, countMax: 1))?.reason == .tooManyItems(max: 1))
+        let nested = "{\"a\":[1,2],\"b\":[3]}"
+        #expect(refusal(nested, DecodingLimits(bytesMax: 100, totalMax: 5)) == nil)
+        #expect(refusal(nested, DecodingLimits(bytesMax: 100, totalMax: 4))?.reason == .tooManyItems(max: 4))
         #expect(refusal(text, DecodingLimits(bytesMax: 100, keyBytesMax: 1))?.reason == .keyTooLong(max: 1))
         func padded(_ count: Int) -> [UInt8] { Array("{}".utf8) + [UInt8](repeating: 0x20, count: count - 2) }
         #expect(refusal(padded(2 << 20)) == nil)

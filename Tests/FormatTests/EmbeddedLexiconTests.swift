@@ -54,7 +54,9 @@ import Testing
             return TestFiles.note("skipped: ../shared is not beside this checkout, so lexicons were not compared")
         }
         var (equal, met) = (0, Set<String>())
-        for document in EmbeddedLexicons.documents {
+        // What administrators do, and what is said of it to whom it concerns, is ours alone.
+        let ours = ["zone.stratos.admin.", "zone.stratos.audit."]
+        for document in EmbeddedLexicons.documents where !ours.contains(where: document.id.hasPrefix) {
             let file = "reference/lexicons/\(document.id).json"
             guard let theirs = try TestFiles.published(file) else { return }
             let differences = Self.differences(

@@ -12,6 +12,7 @@ package struct EventStoreContract: Sendable {
         case allOrNone = "an append of many events with blocks is there wholly or not at all"
         case limits = "the largest append, body, block and DID go through"
         case requests = "the row of a request is found again, and a later one takes its place"
+        case uses = "a credential that may be used once proves one append, of whatever actor, and a refused one leaves nothing"
         case blocksPerActor = "a block belongs to one actor, is kept once, and is absent for everybody else"
         case concurrentActors = "many actors at once: every log whole, positions without gaps (I2, I13)"
         case orderOfDurability = "an event acknowledged before another's append began has the lower position (I13)"
@@ -56,6 +57,7 @@ package struct EventStoreContract: Sendable {
         case .allOrNone: try await allOrNone(store)
         case .limits: try await limits(store)
         case .requests: try await requests(store)
+        case .uses: try await uses(store)
         case .blocksPerActor: try await blocksPerActor(store)
         case .concurrentActors: try await concurrentActors(store)
         case .orderOfDurability: try await orderOfDurability(store)
@@ -288,6 +290,36 @@ extension EventStoreContract {
             try expect(try await store.request(scope) == row, "the row of request \(number) is not found")
         }
         try expect(try await store.request(CID(hashing: []).digest) == nil, "a request that never was is found")
+    }
+
+    private func uses(_ store: any EventStore) async throws {
+        var actors = try await begin(store, actors: 2)
+        for index in actors.indices { _ = try await store.append(try actors[index].enroll()) }
+        let use = SingleUse(issuer: "key", identifier: "one", expires: 2_000_000_000)
+        func using(_ use: SingleUse, _ append: Append) -> Append {
+            Append(actor: append.actor, after: append.after, events: append.events, blocks: append.blocks, use: use)
+        }
+        // A use whose append loses its race is not spent.
+        var loser = actors[0]
+        loser.diverge(1)
+        _ = try await store.append(try actors[0].putBlob())
+        _ = try await refused(store, using(use, try loser.putBlob()))
+        _ = try await store.append(using(use, try actors[0].putBlob()))
+        for index in actors.indices {
+            let head = try await store.head(of: actors[index].did)
+            var again = actors[index]
+            let append = using(use, try again.write())
+            guard case .failure(.alreadyUsed) = await attempt(store, append) else {
+                throw Violation(description: "a credential proves two appends (seed \(seed))")
+            }
+            try expect(try await store.head(of: actors[index].did) == head, "a refused append moved the head")
+            for block in append.blocks {
+                try expect(try await store.block(block.cid, of: actors[index].did) == nil, "a refused append left a block")
+            }
+        }
+        let other = SingleUse(issuer: "another key", identifier: "one", expires: 2_000_000_000)
+        _ = try await store.append(using(other, try actors[1].putBlob()))
+        try await verify(store)
     }
 
     private func blocksPerActor(_ store: any EventStore) async throws {

@@ -22,8 +22,10 @@ package final class FaultyEventStore: EventStore {
     }
 
     /// A fault in about one append of `every`, by seed; half of them persisted.
-    package convenience init(_ base: any EventStore, seed: UInt64, every: Int) {
+    /// - Parameter first: so many appends go through before.
+    package convenience init(_ base: any EventStore, seed: UInt64, every: Int, after first: Int = 0) {
         self.init(base) { number in
+            guard number > first else { return nil }
             var generator = SeededGenerator(seed: seed &+ UInt64(number))
             guard Int.random(in: 0..<every, using: &generator) == 0 else { return nil }
             let error = EventLogError.storage(operation: "append", code: 5)

@@ -8,7 +8,7 @@ package struct SimulatedService: Sendable {
     package private(set) var key: PrivateKey
     package private(set) var epoch: UInt64 = 1
     package let tagKey: [UInt8]
-    package private(set) var head: Head = .empty
+    package var head: Head = .empty
     private var generator: SeededGenerator
     private var clock: Timestamp
 

@@ -34,10 +34,7 @@ package struct LogSample: Sendable {
     package static func closed(seed: UInt64, directory: String, bytesMin: Int) async throws -> Moment {
         var sample = try LogSample(seed: seed, directory: directory)
         try await sample.begin()
-        while try sample.moment().image.byteCount(.log) < bytesMin {
-            try await sample.appendSome(8)
-            try sample.close()
-        }
+        try await sample.grow(to: bytesMin)
         return try sample.moment()
     }
 
@@ -45,10 +42,7 @@ package struct LogSample: Sendable {
     package static func killed(seed: UInt64, directory: String, bytesMin: Int, walBytesMin: Int) async throws -> Moment {
         var sample = try LogSample(seed: seed, directory: directory)
         try await sample.begin()
-        while try sample.moment().image.byteCount(.log) < bytesMin {
-            try await sample.appendSome(8)
-            try sample.close()
-        }
+        try await sample.grow(to: bytesMin)
         while try sample.moment().image.byteCount(.wal) < walBytesMin { try await sample.appendSome(1) }
         let moment = try sample.moment()
         try sample.close()
@@ -71,6 +65,14 @@ package struct LogSample: Sendable {
             moments.append(try sample.moment())
         }
         return moments
+    }
+
+    /// Appends until the log is one file of so many bytes, and hardly more.
+    private mutating func grow(to bytesMin: Int) async throws {
+        repeat {
+            try await appendSome(2)
+            try close()
+        } while try moment().image.byteCount(.log) < bytesMin
     }
 
     /// The first events: everybody joins, and the first actor imports so much that its blocks are staged.

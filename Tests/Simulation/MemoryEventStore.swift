@@ -26,6 +26,7 @@ package final class MemoryEventStore: EventStore {
         var order: [(position: StreamCursor, place: Place)] = []
         var blocks: [DID: [CID: [UInt8]]] = [:]
         var requests: [[UInt8]: RequestRow] = [:]
+        var uses: Set<[UInt8]> = []
         var bytes: UInt64 = 0
     }
 
@@ -36,9 +37,10 @@ package final class MemoryEventStore: EventStore {
     package init(sequencing: Sequencing = .onRead) { self.sequencing = sequencing }
 
     package func append(_ append: Append) async throws(EventLogError) -> [Appended] {
-        let moved: Head? = state.withLock { state in
+        let refusal: EventLogError? = state.withLock { state in
             let head = state.logs[append.actor]?.last?.head ?? .empty
-            guard head.sequence == append.after.sequence, head.event == append.after.event else { return head }
+            guard head.sequence == append.after.sequence, head.event == append.after.event else { return .headMoved(to: head) }
+            if let use = append.use { guard state.uses.insert(use.scope).inserted else { return .alreadyUsed } }
             for signed in append.events {
                 let index = state.logs[append.actor]?.count ?? 0
                 let stored = StoredEvent(position: nil, bytes: signed.bytes, cid: signed.cid, body: signed.bodyBytes, leaf: signed.leaf)
@@ -54,7 +56,7 @@ package final class MemoryEventStore: EventStore {
             if let request = append.request { state.requests[request.scope] = request }
             return nil
         }
-        if let moved { throw .headMoved(to: moved) }
+        if let refusal { throw refusal }
         return append.appended
     }
 

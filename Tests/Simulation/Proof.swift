@@ -7,10 +7,16 @@ package struct Proof: Sendable {
     /// One sentence: what is claimed.
     package let claim: String
     package let run: @Sendable (ProofRequest) async throws -> ProofResult
+    /// What a process of its own does in a directory, for a proof that kills it: `stratos-prove NAME --worker DIRECTORY`.
+    package let work: (@Sendable (_ directory: String) async throws -> Void)?
 
-    package init(name: String, claim: String, run: @escaping @Sendable (ProofRequest) async throws -> ProofResult) {
+    package init(
+        name: String, claim: String, work: (@Sendable (_ directory: String) async throws -> Void)? = nil,
+        run: @escaping @Sendable (ProofRequest) async throws -> ProofResult
+    ) {
         self.name = name
         self.claim = claim
+        self.work = work
         self.run = run
     }
 }

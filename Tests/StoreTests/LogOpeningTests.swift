@@ -93,7 +93,7 @@ struct LogOpeningTests {
 
     private func judged(_ image: LogImage, _ recorded: RecordedLog) async throws -> LogVerdict {
         try image.write(to: directory.path)
-        return await LogJudge.judge(directory.path, recorded: recorded)
+        return await LogJudge().judge(directory.path, recorded: recorded)
     }
 
     @Test("a mark ahead of the log is refused, and both places are named (I6)")

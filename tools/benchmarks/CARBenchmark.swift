@@ -69,7 +69,7 @@ struct LargeCAR: Sendable {
     let bytes: Int
     let seconds: Double
     let processorSeconds: Double
-    /// VmHWM of the program, in bytes.
+    /// Of the program, in bytes.
     let peakMemory: Int
 
     /// - Parameter path: where the file is written; it is left there.
@@ -78,18 +78,19 @@ struct LargeCAR: Sendable {
         let perRecord = try RepoSample(records: 4000, seed: seed).car().count / 4000
         let records = bytes / perRecord + 1
         let written = try write(RepoSample(records: records, seed: seed), to: path, seed: seed)
-        let program = URL(filePath: CommandLine.arguments[0]).deletingLastPathComponent().appending(path: "stratos").path
+        let output = open(path + ".json", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o644)
+        guard output >= 0 else { throw CARBenchmark.Failure(message: "\(path).json: \(String(cString: strerror(errno)))") }
+        defer { close(output) }
         let wall = Clocks.wall()
-        let usage = try spawn(program, ["repo", "verify", path, "--json"], output: path + ".json")
+        let usage = try ChildProcess(ChildProcess.path(of: "stratos"), ["repo", "verify", path, "--json"], output: output).wait()
         let seconds = Clocks.wall() - wall
         let report = try DataModelJSON.decode([UInt8](Data(contentsOf: URL(filePath: path + ".json"))))
         guard report["records"]?.integerValue == Int64(records) else {
             throw CARBenchmark.Failure(message: "stratos repo verify said \(report)")
         }
-        let processor =
-            Double(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + Double(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6
         return LargeCAR(
-            records: records, bytes: written, seconds: seconds, processorSeconds: processor, peakMemory: Int(usage.ru_maxrss) * 1024)
+            records: records, bytes: written, seconds: seconds, processorSeconds: usage.processorSeconds,
+            peakMemory: usage.peakMemory)
     }
 
     /// Writes every block once, in an order by chance.
@@ -112,26 +113,6 @@ struct LargeCAR: Sendable {
         try file.write(contentsOf: buffer)
         try file.close()
         return written + buffer.count
-    }
-
-    private static func spawn(_ program: String, _ arguments: [String], output: String) throws -> rusage {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, output, O_WRONLY | O_CREAT | O_TRUNC, 0o644)
-        var words: [UnsafeMutablePointer<CChar>?] = ([program] + arguments).map { strdup($0) } + [nil]
-        var variables: [UnsafeMutablePointer<CChar>?] = ProcessInfo.processInfo.environment.map { strdup("\($0.key)=\($0.value)") } + [nil]
-        defer { for word in words + variables { free(word) } }
-        var process: pid_t = 0
-        let code = posix_spawn(&process, program, &actions, nil, &words, &variables)
-        guard code == 0 else { throw CARBenchmark.Failure(message: "\(program): \(String(cString: strerror(code)))") }
-        var status: Int32 = 0
-        var usage = rusage()
-        while wait4(process, &status, 0, &usage) < 0 {
-            guard errno == EINTR else { throw CARBenchmark.Failure(message: "wait4: \(String(cString: strerror(errno)))") }
-        }
-        guard status == 0 else { throw CARBenchmark.Failure(message: "\(program) ended with status \(status)") }
-        return usage
     }
 }
 

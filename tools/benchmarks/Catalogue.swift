@@ -5,11 +5,35 @@ struct BenchmarkSuite: Sendable {
     let name: String
     /// One sentence: what is measured, and against what.
     let summary: String
-    /// Prepares what all repetitions share, then gives the pieces that are run in turn, again and again.
-    let prepare: @Sendable (BenchmarkRequest) async throws -> [Piece]
+    let content: Content
+
+    enum Content: Sendable {
+        /// Rates of small pieces of code: prepares what all repetitions share, then gives the pieces that are run in turn, again and again.
+        case pieces(@Sendable (BenchmarkRequest) async throws -> [Piece])
+        /// Figures of the whole program, each beside its target.
+        case subjects([Subject])
+    }
 
     /// One piece of a repetition; may give several measurements.
     typealias Piece = @Sendable () async throws -> [Timing]
+
+    /// A part of a suite that can be run alone: it makes its own data, measures, and gives figures.
+    struct Subject: Sendable {
+        let name: String
+        let run: @Sendable (BenchmarkRequest) async throws -> [Figure]
+    }
+
+    init(name: String, summary: String, prepare: @escaping @Sendable (BenchmarkRequest) async throws -> [Piece]) {
+        self.name = name
+        self.summary = summary
+        content = .pieces(prepare)
+    }
+
+    init(name: String, summary: String, subjects: [Subject]) {
+        self.name = name
+        self.summary = summary
+        content = .subjects(subjects)
+    }
 }
 
 struct BenchmarkRequest: Sendable {
@@ -18,6 +42,11 @@ struct BenchmarkRequest: Sendable {
     var directory: String
     /// A Python interpreter with the peers' libraries, or nil: then the peers are left out, and the table says so.
     var python: String?
+    /// Seconds instead of minutes and small data: the figures then say nothing, only that everything works.
+    var isQuick = false
+
+    func size(_ full: Int, quick: Int) -> Int { isQuick ? quick : full }
+    func seconds(_ full: Double) -> Double { isQuick ? min(full, 1) : full }
 }
 
 /// Every suite that `tools/bench` knows.
@@ -32,5 +61,7 @@ enum Catalogue {
                 + CARBenchmark.pieces(seed: request.seed)
         },
         CARBenchmark.large,
+        LogSuite.suite,
+        HTTPSuite.suite,
     ]
 }

@@ -25,8 +25,13 @@ struct Table {
                 before.map { String(format: "%+.0f %%", (rate / $0 - 1) * 100) } ?? "-",
             ]
         }
-        let widths = header.indices.map { column in ([header] + lines).map { $0[column].count }.max() ?? 0 }
-        return ([header] + lines).map { line in
+        return Self.aligned([header] + lines)
+    }
+
+    /// The first column to the left, the others to the right.
+    static func aligned(_ lines: [[String]]) -> String {
+        let widths = lines[0].indices.map { column in lines.map { $0[column].count }.max() ?? 0 }
+        return lines.map { line in
             zip(line, widths).enumerated().map { column, cell in
                 let padding = String(repeating: " ", count: cell.1 - cell.0.count)
                 return column == 0 ? cell.0 + padding : padding + cell.0
@@ -83,11 +88,26 @@ struct Reports {
 
     /// Rates per processor second of the newest kept run, by name.
     func last() throws -> [String: Double] {
-        guard FileManager.default.fileExists(atPath: directory.path) else { return [:] }
-        let names = try FileManager.default.contentsOfDirectory(atPath: directory.path)
-        guard let name = names.filter({ $0.hasPrefix(suite + "-") && $0.hasSuffix(".json") }).max() else { return [:] }
-        let report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: directory.appending(path: name)))
+        guard let newest = try kept().last else { return [:] }
+        let report = try JSONDecoder().decode(Report.self, from: Data(contentsOf: newest))
         return Dictionary(report.results.map { ($0.name, $0.perCPUSecond) }, uniquingKeysWith: { first, _ in first })
+    }
+
+    /// The newest median of each figure that kept runs have, by subject and name: a run may have been of some subjects only.
+    func lastFigures() throws -> [String: Double] {
+        var figures: [String: Double] = [:]
+        for file in try kept() {
+            let report = try JSONDecoder().decode(FigureReport.self, from: Data(contentsOf: file))
+            for figure in report.figures { figures[figure.subject + "/" + figure.name] = figure.value }
+        }
+        return figures
+    }
+
+    /// The kept runs, the newest last.
+    private func kept() throws -> [URL] {
+        guard FileManager.default.fileExists(atPath: directory.path) else { return [] }
+        return try FileManager.default.contentsOfDirectory(atPath: directory.path)
+            .filter { $0.hasPrefix(suite + "-") && $0.hasSuffix(".json") }.sorted().map { directory.appending(path: $0) }
     }
 
     func write(_ report: JSONObject, date: String) throws {
@@ -102,5 +122,14 @@ struct Reports {
             var perCPUSecond: Double
         }
         var results: [Result]
+    }
+
+    private struct FigureReport: Decodable {
+        struct Figure: Decodable {
+            var subject: String
+            var name: String
+            var value: Double?
+        }
+        var figures: [Figure]
     }
 }

@@ -2,5 +2,8 @@ import Simulation
 
 /// Every proof that `tools/prove` knows.
 enum Catalogue {
-    static let proofs: [Proof] = [MSTProof.proof, CARProof.proof, FlipProof.proof]
+    static let proofs: [Proof] = [
+        MSTProof.proof, CARProof.proof, FlipProof.proof, FaultProof.proof, CrashProof.proof, RebuildProof.proof, SwapProof.proof,
+        OnceProof.proof, HostileProof.proof,
+    ]
 }

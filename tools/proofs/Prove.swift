@@ -22,9 +22,18 @@ struct Prove: AsyncParsableCommand {
     @Option(help: "Where the proof keeps its files. It is emptied afterwards unless the proof failed.")
     var dataDir = ".build-proofs"
 
+    @Option(help: .hidden)
+    var worker: String?
+
     func run() async throws {
+        // The other half of the crash proof: a process that is started to be killed.
+        if name == CrashWriters.name { return try await CrashWriters.run(directory: dataDir, seed: seed ?? 1) }
         guard let proof = Catalogue.proofs.first(where: { $0.name == name }) else {
             throw ValidationError("no proof is called \(name); there are: \(Catalogue.proofs.map(\.name).joined(separator: ", "))")
+        }
+        if let worker {
+            guard let work = proof.work else { throw ValidationError("\(name) has no worker") }
+            return try await work(worker)
         }
         let seed = seed ?? UInt64.random(in: 1...UInt64(UInt32.max))
         let directory = URL(filePath: dataDir).appending(path: "\(name)-\(seed)")

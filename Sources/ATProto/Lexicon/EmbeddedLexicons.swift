@@ -1550,6 +1550,442 @@ package enum EmbeddedLexicons {
 }
 
 """#),
+("zone.stratos.admin.addBoundary", #"""
+{
+  "lexicon": 1,
+  "id": "zone.stratos.admin.addBoundary",
+  "defs": {
+    "main": {
+      "type": "procedure",
+      "description": "Grants a member one boundary more. For administrators.",
+      "input": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did",
+            "boundary"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "boundary": {
+              "type": "string",
+              "maxLength": 253,
+              "description": "Qualified by the service, as zone.stratos.server.listDomains lists it."
+            }
+          }
+        }
+      },
+      "output": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did",
+            "boundaries"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "boundaries": {
+              "type": "array",
+              "items": {
+                "type": "string"
+              },
+              "description": "All that the member holds now, each qualified."
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+"""#),
+("zone.stratos.admin.enroll", #"""
+{
+  "lexicon": 1,
+  "id": "zone.stratos.admin.enroll",
+  "defs": {
+    "main": {
+      "type": "procedure",
+      "description": "Makes an account a member. For administrators.",
+      "input": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "boundaries": {
+              "type": "array",
+              "items": {
+                "type": "string",
+                "maxLength": 253,
+                "description": "A boundary."
+              },
+              "maxLength": 256,
+              "description": "What the member may read and write; left out, what the service grants new members."
+            },
+            "pds": {
+              "type": "string",
+              "format": "uri",
+              "description": "The account's own server."
+            }
+          }
+        }
+      },
+      "output": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did",
+            "enrolled"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "enrolled": {
+              "type": "boolean",
+              "description": "True."
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+"""#),
+("zone.stratos.admin.getRecord", #"""
+{
+  "lexicon": 1,
+  "id": "zone.stratos.admin.getRecord",
+  "defs": {
+    "main": {
+      "type": "procedure",
+      "description": "Gives an administrator one record, and its owner a receipt that zone.stratos.audit.listReads lists.",
+      "input": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "uri",
+            "reason"
+          ],
+          "properties": {
+            "uri": {
+              "type": "string",
+              "format": "at-uri",
+              "description": "The record."
+            },
+            "reason": {
+              "type": "string",
+              "minLength": 1,
+              "maxLength": 2000,
+              "description": "Why; the owner reads it."
+            }
+          }
+        }
+      },
+      "output": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "uri",
+            "cid",
+            "value"
+          ],
+          "properties": {
+            "uri": {
+              "type": "string",
+              "format": "at-uri"
+            },
+            "cid": {
+              "type": "string",
+              "format": "cid"
+            },
+            "value": {
+              "type": "unknown",
+              "description": "The record."
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+"""#),
+("zone.stratos.admin.listEnrollments", #"""
+{
+  "lexicon": 1,
+  "id": "zone.stratos.admin.listEnrollments",
+  "defs": {
+    "main": {
+      "type": "query",
+      "description": "Lists the members in order of their DIDs. For administrators.",
+      "parameters": {
+        "type": "params",
+        "properties": {
+          "limit": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 500,
+            "default": 100
+          },
+          "cursor": {
+            "type": "string",
+            "description": "Where the page before ended."
+          }
+        }
+      },
+      "output": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "enrollments"
+          ],
+          "properties": {
+            "enrollments": {
+              "type": "array",
+              "items": {
+                "type": "unknown",
+                "description": "As zone.stratos.enrollment.status answers."
+              }
+            },
+            "cursor": {
+              "type": "string",
+              "description": "Absent on the last page."
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+"""#),
+("zone.stratos.admin.removeBoundary", #"""
+{
+  "lexicon": 1,
+  "id": "zone.stratos.admin.removeBoundary",
+  "defs": {
+    "main": {
+      "type": "procedure",
+      "description": "Takes a boundary from a member, in force with the answer. For administrators.",
+      "input": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did",
+            "boundary"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "boundary": {
+              "type": "string",
+              "maxLength": 253,
+              "description": "Qualified by the service, as zone.stratos.server.listDomains lists it."
+            }
+          }
+        }
+      },
+      "output": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did",
+            "boundaries"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "boundaries": {
+              "type": "array",
+              "items": {
+                "type": "string"
+              },
+              "description": "All that the member holds now, each qualified."
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+"""#),
+("zone.stratos.admin.setBoundaries", #"""
+{
+  "lexicon": 1,
+  "id": "zone.stratos.admin.setBoundaries",
+  "defs": {
+    "main": {
+      "type": "procedure",
+      "description": "Replaces the boundaries of a member, in force with the answer. For administrators.",
+      "input": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did",
+            "boundaries"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "boundaries": {
+              "type": "array",
+              "items": {
+                "type": "string",
+                "maxLength": 253,
+                "description": "A boundary."
+              },
+              "maxLength": 256,
+              "description": "All that the member holds from now on; may be empty."
+            }
+          }
+        }
+      },
+      "output": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did",
+            "boundaries"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "boundaries": {
+              "type": "array",
+              "items": {
+                "type": "string"
+              },
+              "description": "All that the member holds now, each qualified."
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+"""#),
+("zone.stratos.audit.listReads", #"""
+{
+  "lexicon": 1,
+  "id": "zone.stratos.audit.listReads",
+  "defs": {
+    "main": {
+      "type": "query",
+      "description": "Lists what administrators read of the caller's records, newest first.",
+      "parameters": {
+        "type": "params",
+        "properties": {
+          "limit": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": 100,
+            "default": 50
+          },
+          "cursor": {
+            "type": "string",
+            "description": "Where the page before ended."
+          }
+        }
+      },
+      "output": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "reads"
+          ],
+          "properties": {
+            "reads": {
+              "type": "array",
+              "items": {
+                "type": "ref",
+                "ref": "#read"
+              }
+            },
+            "cursor": {
+              "type": "string",
+              "description": "Absent on the last page."
+            }
+          }
+        }
+      }
+    },
+    "read": {
+      "type": "object",
+      "description": "That an administrator read a record.",
+      "required": [
+        "time",
+        "admin",
+        "uri",
+        "reason"
+      ],
+      "properties": {
+        "time": {
+          "type": "string",
+          "format": "datetime"
+        },
+        "admin": {
+          "type": "string",
+          "description": "The name that the administrator gave."
+        },
+        "uri": {
+          "type": "string",
+          "format": "at-uri"
+        },
+        "reason": {
+          "type": "string",
+          "description": "Why, in the administrator's words."
+        }
+      }
+    }
+  }
+}
+
+"""#),
 ("zone.stratos.boundary.defs", #"""
 {
   "lexicon": 1,

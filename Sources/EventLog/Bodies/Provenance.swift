@@ -81,6 +81,14 @@ package struct Agent: Hashable, Sendable {
 }
 
 extension Agent.Identity {
+    /// The DID, or the name that an administrator gave.
+    package var name: String {
+        switch self {
+        case .did(let did): did.description
+        case .administrator(let name): name
+        }
+    }
+
     func encoded() -> ValueMap {
         switch self {
         case .did(let did): ["did": .string(did.description)]

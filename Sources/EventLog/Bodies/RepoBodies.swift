@@ -199,7 +199,8 @@ extension RecordOperation.Parent {
     }
 }
 
-/// `repo.write`: one commit of 1–200 operations.
+/// `repo.write`: one commit of 1–200 operations; of none only where a request with an idempotency key came to nothing, which is
+/// recorded so that its repeat comes to nothing too, whatever has happened since.
 package struct RepoWrite: Hashable, Sendable {
     package let provenance: Provenance
     /// No path twice.
@@ -209,7 +210,9 @@ package struct RepoWrite: Hashable, Sendable {
     package static let operationsMax = 200
 
     package init(provenance: Provenance, operations: [RecordOperation], commit: ActorCommit) {
-        precondition((1...RepoWrite.operationsMax).contains(operations.count), "a write holds 1…\(RepoWrite.operationsMax) operations")
+        precondition(
+            (provenance.request == nil ? 1...RepoWrite.operationsMax : 0...RepoWrite.operationsMax).contains(operations.count),
+            "a write holds 1…\(RepoWrite.operationsMax) operations, none only for a request")
         self.provenance = provenance
         self.operations = operations
         self.commit = commit
@@ -219,7 +222,7 @@ package struct RepoWrite: Hashable, Sendable {
         provenance = try Provenance(&fields)
         var operations: [RecordOperation] = []
         for value in try fields.array("ops", countMax: RepoWrite.operationsMax) { operations.append(try RecordOperation(value)) }
-        guard !operations.isEmpty else { throw fields.failure("ops", "at least one") }
+        guard !operations.isEmpty || provenance.request != nil else { throw fields.failure("ops", "at least one, without a request") }
         guard Set(operations.map(\.path)).count == operations.count else { throw fields.failure("ops", "no path twice") }
         self.operations = operations
         commit = try ActorCommit(try fields.required("commit"))

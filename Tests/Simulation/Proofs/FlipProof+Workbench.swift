@@ -47,7 +47,8 @@ extension FlipProof {
 
         package init(small: Bool) throws {
             self.small = small
-            workerCount = max(2, ProcessInfo.processInfo.activeProcessorCount) + 1
+            // Half of a worker's time goes by while threads begin, end and wake each other.
+            workerCount = max(2, ProcessInfo.processInfo.activeProcessorCount) * 2
             let memory = "/dev/shm"
             let parent = FileManager.default.isWritableFile(atPath: memory) ? memory : FileManager.default.temporaryDirectory.path
             root = "\(parent)/stratos-flip-\(UUID().uuidString)"
@@ -78,7 +79,9 @@ extension FlipProof {
                             let worker = try Worker(directory: try self.directory("worker-\(number)"), small: self.small)
                             while let index = queue.next() {
                                 let damage = damages.make(index)
-                                tally.take(try await worker.verdict(of: damage, by: program), of: damage.name, work)
+                                let thorough = self.small || index % 64 == 0
+                                let verdict = try await worker.verdict(of: damage, by: program, thorough: thorough)
+                                tally.take(verdict, of: damage.name, work)
                             }
                         } catch {
                             tally.failures.append("\(work): the worker failed: \(error)")
@@ -132,7 +135,7 @@ extension FlipProof {
 
         deinit { close(at) }
 
-        func verdict(of damage: Damage, by program: Program?) async throws -> LogVerdict {
+        func verdict(of damage: Damage, by program: Program?, thorough: Bool) async throws -> LogVerdict {
             let directory = directory + "/data"
             if !FileManager.default.fileExists(atPath: directory) { mkdir(directory, 0o700) }
             try damage.image.write(to: directory)
@@ -141,7 +144,10 @@ extension FlipProof {
             watch.begin()
             defer { watch.end() }
             if let program { return try await FlipProof.verdict(of: program, on: damage, in: directory) }
-            let verdict = await LogJudge.judge(directory, recorded: damage.recorded, markedEvents: damage.markedEvents)
+            var judge = LogJudge()
+            judge.markedEvents = damage.markedEvents
+            judge.thorough = thorough
+            let verdict = await judge.judge(directory, recorded: damage.recorded)
             if case .refused(let error) = verdict, try LogImage(of: directory) != damage.image {
                 return .failed("refused, and yet changed: \(error)")
             }
@@ -186,7 +192,9 @@ extension FlipProof {
             guard report["ok"]?.boolValue == true, report["problems"]?.arrayValue == [],
                 report["events"]?.integerValue == Int64(damage.recorded.events.count)
             else { return .failed("status 0, and \(line)") }
-            let verdict = await LogJudge.judge(directory, recorded: damage.recorded, signatures: true)
+            var judge = LogJudge()
+            judge.signatures = true
+            let verdict = await judge.judge(directory, recorded: damage.recorded)
             guard case .whole = verdict else { return .failed("status 0, but then \(verdict)") }
             return verdict
         case 1:

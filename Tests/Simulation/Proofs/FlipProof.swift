@@ -5,7 +5,8 @@ import Synchronization
 ///
 /// What counts is read after each damage with the real store, in a directory in memory: opening refuses and says why; or `verify`
 /// names what is wrong, and no read gave anything that had not been appended; or everything is what it was, byte for byte. A
-/// refusal leaves the files as they were found.
+/// refusal leaves the files as they were found. Where every read gives what had been appended, all of `verify` is run for one damage
+/// in 64, and for the others the part that looks at the file itself: the rest of it sees nothing but those same reads.
 ///
 /// Two logs are flipped bit by bit: one that was closed, all of it in `log.sqlite`, and one of a process that was killed, whose
 /// last events stand only in the WAL. Signatures are left out of verification there, because they cover nothing that a hash does
