@@ -27,6 +27,9 @@ final class Service: Sendable {
         var isDevelopment = true
         var authenticator: (@Sendable (Engine) throws -> Authenticator)?
         var administrators: Administrators?
+        var hydrateTellsBlocked = false
+        var enrollmentsArePublic = false
+        var membersGetProofs = false
         /// What stands between the engine and its log.
         var log: @Sendable (any EventStore) -> any EventStore = { $0 }
     }
@@ -75,6 +78,8 @@ final class Service: Sendable {
             serviceDID: Self.did, publicURL: Self.publicURL, serviceFragment: settings.fragment,
             publicKeyMultibase: key.publicKey.multibase, version: "test", writeRate: settings.rate,
             imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax),
+            hydrateTellsBlocked: settings.hydrateTellsBlocked, enrollmentsArePublic: settings.enrollmentsArePublic,
+            membersGetProofs: settings.membersGetProofs,
             probes: [("db", { [engine] in _ = try await engine.log.statistics() }), ("projections", { try files.probe() })],
             now: { clock.instant() })
         router = try Self.router(
