@@ -19,7 +19,7 @@ package struct AccessToken: Sendable {
         let token: JSONWebToken
         do { token = try JSONWebToken(text) } catch { throw .malformed("Could not decode access token") }
         guard let algorithm = token.algorithm else { throw .malformed("Could not decode access token") }
-        guard !algorithm.uppercased().hasPrefix("HS") else { throw .symmetric(algorithm: algorithm) }
+        guard !algorithm.uppercased().hasPrefix("HS") else { throw .symmetric(algorithm: String(algorithm.prefix(16))) }
         guard Curve.allCases.contains(where: { $0.algorithm == algorithm }) else {
             throw .malformed("Tokens signed with \(algorithm.filter(\.isASCII).prefix(16)) are not accepted here; ES256 and ES256K are")
         }

@@ -22,7 +22,7 @@ package struct ServiceToken: Sendable {
         // Tokens of other kinds, which somebody might be made to sign, are none of this kind.
         guard token.type == nil || token.type == "jwt" else { throw .malformed("this is not an inter-service token") }
         guard let algorithm = token.algorithm else { throw .malformed("Invalid JWT encoding") }
-        guard !algorithm.uppercased().hasPrefix("HS") else { throw .symmetric(algorithm: algorithm) }
+        guard !algorithm.uppercased().hasPrefix("HS") else { throw .symmetric(algorithm: String(algorithm.prefix(16))) }
         guard let issuer = token.text("iss").flatMap({ try? DID($0) }) else { throw .malformed("Missing iss claim") }
         guard let audience = token.text("aud") else { throw .malformed("Missing aud claim") }
         guard names(service, in: audience) else { throw .mismatched("Invalid aud claim") }
