@@ -2,11 +2,14 @@ internal import CSQLite
 
 extension SQLiteConnection {
     /// Copies pages of the WAL into the file without waiting for readers (PASSIVE), syncing both.
+    /// - Parameter truncates: leaves an empty WAL (TRUNCATE). For a file that only this connection has open and that is closed and opened
+    ///   again: what is left in a WAL counts as new when it is next opened, so that it would grow for ever.
     /// - Returns: pages that readers still need and that stay in the WAL.
-    package func checkpoint() throws(SQLiteError) -> Int {
+    package func checkpoint(truncates: Bool = false) throws(SQLiteError) -> Int {
         var pages: Int32 = 0
         var copied: Int32 = 0
-        let code = sqlite3_wal_checkpoint_v2(handle, "main", SQLITE_CHECKPOINT_PASSIVE, &pages, &copied)
+        let mode = truncates ? SQLITE_CHECKPOINT_TRUNCATE : SQLITE_CHECKPOINT_PASSIVE
+        let code = sqlite3_wal_checkpoint_v2(handle, "main", mode, &pages, &copied)
         guard code == SQLITE_OK else { throw SQLiteError("checkpoint", code: code, handle: handle, path: path) }
         walPages = max(0, Int(pages - copied))
         return walPages

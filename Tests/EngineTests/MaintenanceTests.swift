@@ -26,6 +26,22 @@ struct MaintenanceTests {
         try await it.expectSound()
     }
 
+    @Test("rows that are closed and opened again for others' sake leave no files that grow, and are the fold of the log (I8)")
+    func closedAndOpened() async throws {
+        let it = try await Trial { $0.openMax = 1 }
+        let actors = [it.alice, it.bob, it.carol]
+        for actor in actors { try await it.deployment.enroll(actor) }
+        for number in 0..<120 {
+            for actor in actors { try await it.deployment.write(actor, [.create(it.deployment.post("\(number)"), at: .tid(number))]) }
+        }
+        let sizes = try FileManager.default.subpathsOfDirectory(atPath: it.directory.path).filter { $0.hasSuffix("stratos.sqlite-wal") }.map
+        {
+            try FileManager.default.attributesOfItem(atPath: it.directory.path + "/" + $0)[.size] as? Int ?? 0
+        }
+        #expect(sizes.count == 3 && sizes.allSatisfy { $0 < 1 << 20 }, "\(sizes)")
+        try await it.expectSound()
+    }
+
     @Test("a rebuild says how far it is, for one actor and for all")
     func progress() async throws {
         let it = try await Trial()
