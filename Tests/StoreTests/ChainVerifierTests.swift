@@ -59,7 +59,10 @@ struct ChainVerifierTests {
         let block = write.blocks[0].cid
         let did = write.actor
         let damages: [(name: String, invariants: Set<String>, damage: (MemoryEventStore) -> Void)] = [
-            ("a byte of the event", ["I1", "I4", "I3"], { $0.tamper(did, sequence: 2) { $0.with(bytes: flipped($0.bytes, 40)) } }),
+            (
+                "a byte of the event", ["I1", "I4", "I3", "format"],
+                { $0.tamper(did, sequence: 2) { $0.with(bytes: flipped($0.bytes, 40)) } }
+            ),
             (
                 "the last byte of the event", ["I1", "I4", "format"],
                 {
