@@ -18,7 +18,7 @@ enum Backend: String, CaseIterable, Sendable, CustomTestStringConvertible {
 
 /// One service of a test in a directory of its own, with some actors; removed with everything when the test ends.
 final class Trial {
-    let directory: ScratchDirectory
+    let directory: TemporaryDirectory
     private(set) var deployment: SimulatedDeployment
     let backend: Backend
     private var store: LogStore?
@@ -28,7 +28,7 @@ final class Trial {
         _ change: (inout SimulatedDeployment.Options) -> Void = { _ in }
     ) async throws {
         self.backend = backend
-        directory = try ScratchDirectory()
+        directory = try TemporaryDirectory()
         var options = SimulatedDeployment.Options(seed: seed)
         change(&options)
         store = backend == .sqlite ? try Self.open(directory) : nil
@@ -40,7 +40,7 @@ final class Trial {
         store?.close()
     }
 
-    private static func open(_ directory: ScratchDirectory) throws -> LogStore {
+    private static func open(_ directory: TemporaryDirectory) throws -> LogStore {
         var options = LogStoreOptions()
         options.idleMilliseconds = 20
         return try LogStore(directory: directory.path + "/log", options: options) { error in preconditionFailure("\(error)") }

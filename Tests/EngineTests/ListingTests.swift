@@ -75,7 +75,7 @@ struct ListingTests {
 
     @Test("a listing reads what it shows: hidden rows cost nothing, however many they are")
     func cost() async throws {
-        let directory = try ScratchDirectory()
+        let directory = try TemporaryDirectory()
         let databases = ActorDatabases(directory: ActorDirectory(dataDirectory: directory.path))
         defer { databases.close() }
         let (full, empty) = (SimulatedDeployment.actor(1), SimulatedDeployment.actor(2))

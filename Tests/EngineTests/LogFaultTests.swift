@@ -104,7 +104,7 @@ struct LogFaultTests {
         let log = MemoryEventStore()
         let it = try await Trial(over: log)
         try await it.deployment.enroll(it.alice)
-        let directory = try ScratchDirectory()
+        let directory = try TemporaryDirectory()
         let other = try await SimulatedDeployment.open(log, in: directory.path, options: it.deployment.options)
         defer { other.close() }
         try other.files.keep(try #require(try it.deployment.files.signingKey(of: it.alice)), of: it.alice)
@@ -130,7 +130,7 @@ struct LogFaultTests {
         let log = MemoryEventStore()
         let it = try await Trial(over: log)
         try await it.deployment.enroll(it.alice)
-        let directory = try ScratchDirectory()
+        let directory = try TemporaryDirectory()
         let other = try await SimulatedDeployment.open(log, in: directory.path, options: it.deployment.options)
         defer { other.close() }
         try other.files.keep(try #require(try it.deployment.files.signingKey(of: it.alice)), of: it.alice)
