@@ -8,30 +8,6 @@ import Testing
 
 @Suite("Lanes")
 struct LaneTests {
-    /// Opens once, for everybody who waits.
-    private final class Latch: Sendable {
-        private let state = Mutex<(isOpen: Bool, waiting: [CheckedContinuation<Void, Never>])>((false, []))
-
-        func wait() async {
-            await withCheckedContinuation { continuation in
-                let isOpen = state.withLock { state in
-                    if !state.isOpen { state.waiting.append(continuation) }
-                    return state.isOpen
-                }
-                if isOpen { continuation.resume() }
-            }
-        }
-
-        func open() {
-            let waiting = state.withLock { state in
-                state.isOpen = true
-                defer { state.waiting = [] }
-                return state.waiting
-            }
-            for continuation in waiting { continuation.resume() }
-        }
-    }
-
     private final class Counter: Sendable {
         let value = Atomic<Int>(0)
     }
@@ -52,7 +28,7 @@ struct LaneTests {
 
     @Test("commands of one actor run one after the other in the order of arrival, those of others beside them")
     func order() async throws {
-        let (lanes, latch, record, alice, bob) = (ActorLanes(), Latch(), Record(), alice, bob)
+        let (lanes, latch, record, alice, bob) = (ActorLanes(), AsyncGate(), Record(), alice, bob)
         try await withThrowingTaskGroup { group in
             for number in 0..<20 {
                 group.addTask {
@@ -79,7 +55,7 @@ struct LaneTests {
 
     @Test("so many may wait, and one more is refused; maintenance waits behind however many")
     func bound() async throws {
-        let (lanes, latch, record, alice) = (ActorLanes(waitingMax: 3), Latch(), Record(), alice)
+        let (lanes, latch, record, alice) = (ActorLanes(waitingMax: 3), AsyncGate(), Record(), alice)
         try await withThrowingTaskGroup { group in
             group.addTask { try await lanes.run(alice) { await latch.wait() } }
             while !lanes.isTaken(alice) { await Task.yield() }
@@ -97,7 +73,7 @@ struct LaneTests {
 
     @Test("whoever is cancelled while waiting leaves at once, with nothing done, and wedges nobody")
     func cancelled() async throws {
-        let (lanes, latch, record, alice) = (ActorLanes(waitingMax: 2), Latch(), Record(), alice)
+        let (lanes, latch, record, alice) = (ActorLanes(waitingMax: 2), AsyncGate(), Record(), alice)
         let holder = Task { try await lanes.run(alice) { await latch.wait() } }
         while !lanes.isTaken(alice) { await Task.yield() }
         let abandoned = Task { try await lanes.run(alice) { record.note("abandoned") } }
@@ -119,7 +95,7 @@ struct LaneTests {
 
     @Test("whoever was cancelled before does not begin; whoever has begun goes on to the end")
     func cancelledBeforeAndAfter() async throws {
-        let (lanes, latch, record, alice) = (ActorLanes(), Latch(), Record(), alice)
+        let (lanes, latch, record, alice) = (ActorLanes(), AsyncGate(), Record(), alice)
         let before = Task {
             await latch.wait()
             try await lanes.run(alice) { record.note("never") }
@@ -127,7 +103,7 @@ struct LaneTests {
         before.cancel()
         latch.open()
         await #expect(throws: CancellationError.self) { try await before.value }
-        let begun = Latch()
+        let begun = AsyncGate()
         let inside = Task {
             try await lanes.run(alice) {
                 begun.open()
@@ -169,8 +145,8 @@ struct LaneTests {
 
     @Test("a client that hangs up while its write waits has written nothing; one whose write has begun has written it")
     func abandonedWrites() async throws {
-        let entered = Latch()
-        let latch = Latch()
+        let entered = AsyncGate()
+        let latch = AsyncGate()
         let it = try await Trial(over: SlowStore(MemoryEventStore(), entered: { entered.open() }, gate: { await latch.wait() }))
         try await it.deployment.enroll(it.alice)
         (it.log as? SlowStore)?.isSlow.store(true, ordering: .relaxed)
@@ -190,8 +166,8 @@ struct LaneTests {
 
     @Test("more writes than may wait are refused with nothing written")
     func overloaded() async throws {
-        let entered = Latch()
-        let latch = Latch()
+        let entered = AsyncGate()
+        let latch = AsyncGate()
         let it = try await Trial(over: SlowStore(MemoryEventStore(), entered: { entered.open() }, gate: { await latch.wait() })) {
             $0.waitingMax = 2
         }
