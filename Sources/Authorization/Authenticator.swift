@@ -23,6 +23,13 @@ package struct Credentials: Sendable {
         self.method = method
         self.isProcedure = isProcedure
     }
+
+    /// The one `Authorization` header at its first space, the scheme in lower case; nil where there is another number of them, or no
+    /// space.
+    fileprivate var schemeAndValue: (scheme: String, value: Substring)? {
+        guard authorization.count == 1, let space = authorization[0].firstIndex(of: " ") else { return nil }
+        return (authorization[0][..<space].lowercased(), authorization[0][space...].dropFirst())
+    }
 }
 
 /// A caller, with what proved who it is.
@@ -77,10 +84,9 @@ package struct Authenticator: Sendable {
     /// - Returns: nil where the request brings no credential at all. One that it brings is verified or refused, never overlooked.
     /// - Throws: `CredentialRefusal`, and what asking for an enrollment throws.
     package func authenticate(_ credentials: Credentials) async throws -> Proven? {
-        guard let header = credentials.authorization.first else { return nil }
-        guard credentials.authorization.count == 1, let space = header.firstIndex(of: " ") else { throw CredentialRefusal.scheme }
-        let value = header[header.index(after: space)...]
-        switch header[..<space].lowercased() {
+        guard !credentials.authorization.isEmpty else { return nil }
+        guard let (scheme, value) = credentials.schemeAndValue else { throw CredentialRefusal.scheme }
+        switch scheme {
         case "dpop": return try await dpop(value, credentials)
         case "bearer": return try await bearer(value, credentials)
         case "basic": return try administrator { $0.check(basic: value, now: now()) }
@@ -90,12 +96,8 @@ package struct Authenticator: Sendable {
 
     /// The same for the administrators' own methods, which take nothing else.
     package func authenticateAdministrator(_ credentials: Credentials) throws -> Proven {
-        guard let header = credentials.authorization.first, credentials.authorization.count == 1, let space = header.firstIndex(of: " ")
-        else {
-            throw CredentialRefusal.wrongPassword
-        }
-        let value = header[header.index(after: space)...]
-        switch header[..<space].lowercased() {
+        guard let (scheme, value) = credentials.schemeAndValue else { throw CredentialRefusal.wrongPassword }
+        switch scheme {
         case "basic": return try administrator { $0.check(basic: value, now: now()) }
         case "bearer": return try administrator { $0.check(bearer: value, now: now()) }
         default: throw CredentialRefusal.wrongPassword
@@ -126,14 +128,14 @@ package struct Authenticator: Sendable {
     }
 
     private func serviceToken(_ value: Substring, _ credentials: Credentials) async throws -> Proven {
-        let (token, isAppView): (ServiceToken, Bool)
+        let token: ServiceToken
         do throws(TokenError) {
             token = try ServiceToken.check(value, service: service, method: credentials.method, now: now())
             if credentials.isProcedure, token.use == nil { throw .malformed("a token for \(credentials.method) has a jti") }
         } catch {
             throw CredentialRefusal.refused(message: error.message, challenge: nil)
         }
-        isAppView = appViews.contains(token.issuer)
+        let isAppView = appViews.contains(token.issuer)
         if !isAppView { guard try await isEnrolled(token.issuer) else { throw CredentialRefusal.notEnrolled } }
         guard try await isSigned(token) else { throw CredentialRefusal.refused(message: TokenError.badSignature.message, challenge: nil) }
         let use = credentials.isProcedure ? token.use : nil
