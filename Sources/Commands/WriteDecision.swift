@@ -207,8 +207,7 @@ private struct Plan {
     /// The record that a reply is to, if it is known here and the author may read it.
     func parent(_ uri: ATURI) throws -> JudgedParent? {
         guard case .did(author) = uri.authority else { return parents[uri.description] }
-        guard let collection = uri.collection, let recordKey = uri.recordKey else { return nil }
-        let path = RecordPath(collection: collection, recordKey: recordKey)
+        guard let path = uri.place?.path else { return nil }
         if let changed = changed[path] {
             return changed.map {
                 JudgedParent(parent: .init(uri: uri, cid: $0.cid, sequence: sequence), boundaries: $0.boundaries)

@@ -20,15 +20,10 @@ extension Engine {
         let row = try await inLane(owner) { () -> RecordRow? in
             let (append, row) = try await withCurrentInLane(owner) { [self] context, rows in
                 let row = try rows.record(path)
-                let state = context.state
                 let read = AdminRead(
                     provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: agent), uri: uri, cid: row?.cid,
                     reason: reason)
-                let event = try SignedEvent.sign(
-                    .adminRead(read), after: state.head, of: owner, time: state.head.nextTime(now: now), with: try signing(state.tagKey))
-                let append = Append(actor: owner, after: state.head, events: [event])
-                try context.prepare(append, upon: rows)
-                return (append, row)
+                return (try prepare(.adminRead(read), of: owner, context: context, rows: rows), row)
             }
             try await self.append(append)
             return row

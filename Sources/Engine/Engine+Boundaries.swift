@@ -67,11 +67,7 @@ extension Engine {
         let body = AccountBoundaries(
             provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: agent), before: membership.boundaries,
             after: after, attestation: try Attestation.sign(did: actor, boundaries: after, actorKey: key, with: authority.key))
-        let event = try SignedEvent.sign(
-            .accountBoundaries(body), after: state.head, of: actor, time: state.head.nextTime(now: now), with: try signing(state.tagKey))
-        let append = Append(actor: actor, after: state.head, events: [event])
-        try context.prepare(append, upon: rows)
-        return append
+        return try prepare(.accountBoundaries(body), of: actor, context: context, rows: rows)
     }
 
     private func boundaries(_ held: BoundarySet, changedBy change: BoundaryChange, terms: ServiceTerms) throws -> BoundarySet {

@@ -45,8 +45,8 @@ extension Engine {
     private static func byOwner(_ uris: [ATURI]) -> [DID: Set<RecordPath>] {
         var owners: [DID: Set<RecordPath>] = [:]
         for uri in uris {
-            guard case .did(let owner) = uri.authority, let collection = uri.collection, let recordKey = uri.recordKey else { continue }
-            owners[owner, default: []].insert(RecordPath(collection: collection, recordKey: recordKey))
+            guard let (owner, path) = uri.place else { continue }
+            owners[owner, default: []].insert(path)
         }
         return owners
     }

@@ -145,8 +145,7 @@ extension Engine {
     private func judgeReplies(_ judge: inout ImportJudge, of actor: DID) async throws {
         let viewer = try await viewer(of: .user(actor))
         for (path, uri) in judge.parents {
-            guard case .did(let owner) = uri.authority, let collection = uri.collection, let recordKey = uri.recordKey else { continue }
-            let place = RecordPath(collection: collection, recordKey: recordKey)
+            guard let (owner, place) = uri.place else { continue }
             if owner == actor {
                 guard let parent = judge.judged[place] else { continue }
                 judge.compare(path, withParent: .here(uri, parent.cid), boundaries: parent.boundaries)

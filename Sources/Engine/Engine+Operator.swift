@@ -75,12 +75,10 @@ extension Engine {
     }
 
     private func get(_ uri: ATURI) async throws -> Value {
-        guard case .did(let owner) = uri.authority, let collection = uri.collection, let recordKey = uri.recordKey else {
+        guard let (owner, path) = uri.place else {
             throw Refusal.invalidRequest("the URI must name a DID, a collection and a record key")
         }
-        guard let record = try await recordForOperator(at: RecordPath(collection: collection, recordKey: recordKey), of: owner) else {
-            throw Refusal.recordNotFound
-        }
+        guard let record = try await recordForOperator(at: path, of: owner) else { throw Refusal.recordNotFound }
         return record.content.response
     }
 

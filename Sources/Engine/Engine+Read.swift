@@ -89,7 +89,3 @@ extension Engine {
 extension RecordRow {
     func scope(_ owner: DID) -> RecordScope { RecordScope(owner: owner, boundaries: boundaries) }
 }
-
-extension RecordPath {
-    package func uri(of owner: DID) throws(SyntaxError) -> ATURI { try ATURI("at://\(owner)/\(self)") }
-}

@@ -78,6 +78,16 @@ extension Engine {
             actor: request.repo, after: state.head, events: [event], blocks: decision.blocks, request: row, use: request.use)
     }
 
+    /// On the actor's thread: an event without blocks and without a commit, signed and folded. Nothing has happened yet.
+    func prepare(_ body: EventBody, of actor: DID, context: ActorContext, rows: any ActorRows) throws -> Append {
+        let state = context.state
+        let event = try SignedEvent.sign(
+            body, after: state.head, of: actor, time: state.head.nextTime(now: now), with: try signing(state.tagKey))
+        let append = Append(actor: actor, after: state.head, events: [event])
+        try context.prepare(append, upon: rows)
+        return append
+    }
+
     /// The key that signs the actor's commits, which must be the one that the log says.
     func signingKey(of actor: DID, _ context: ActorContext) throws -> PrivateKey {
         if let key = context.signingKey { return key }
@@ -94,11 +104,8 @@ extension Engine {
         var judged: [String: JudgedParent] = [:]
         var viewer: Viewer?
         for uri in Set(request.writes.compactMap { $0.record.flatMap(RecordRules.parentURI) }) {
-            guard case .did(let owner) = uri.authority, owner != request.repo, let collection = uri.collection,
-                let recordKey = uri.recordKey
-            else { continue }
+            guard let (owner, path) = uri.place, owner != request.repo else { continue }
             if viewer == nil { viewer = try await self.viewer(of: .user(request.repo)) }
-            let path = RecordPath(collection: collection, recordKey: recordKey)
             guard let row = try await visibleRow(at: path, of: owner, to: viewer!) else { continue }
             judged[uri.description] = JudgedParent(
                 parent: RecordOperation.Parent(uri: uri, cid: row.content.cid, sequence: row.content.sequence),

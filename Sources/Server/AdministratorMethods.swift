@@ -34,12 +34,11 @@ func administratorMethods(_ engine: Engine) throws -> [XRPCMethod] {
         },
         // A procedure, since it appends: the receipt.
         XRPCMethod(id: try NSID("zone.stratos.admin.getRecord"), kind: .procedure, access: .administrator) { call in
-            guard let uri = try? ATURI(call.input["uri"]?.stringValue ?? ""), case .did(let owner) = uri.authority,
-                let collection = uri.collection, let recordKey = uri.recordKey
-            else { throw XRPCError.invalidRequest("uri must name a DID, a collection and a record key") }
+            guard let (owner, path) = (try? ATURI(call.input["uri"]?.stringValue ?? ""))?.place else {
+                throw XRPCError.invalidRequest("uri must name a DID, a collection and a record key")
+            }
             let record = try await engine.readAsAdministrator(
-                RecordPath(collection: collection, recordKey: recordKey), of: owner, reason: call.input["reason"]?.stringValue ?? "",
-                by: try call.agent())
+                path, of: owner, reason: call.input["reason"]?.stringValue ?? "", by: try call.agent())
             guard let record else { throw XRPCError.recordNotFound }
             return .json(record.content.response)
         },

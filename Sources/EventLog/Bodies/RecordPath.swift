@@ -22,4 +22,14 @@ package struct RecordPath: Hashable, Sendable, CustomStringConvertible {
     }
 
     package var description: String { "\(collection)/\(recordKey)" }
+
+    package func uri(of owner: DID) throws(SyntaxError) -> ATURI { try ATURI("at://\(owner)/\(self)") }
+}
+
+extension ATURI {
+    /// Whose record this names, and where it is in the repo; nil unless it names a DID, a collection and a record key.
+    package var place: (owner: DID, path: RecordPath)? {
+        guard case .did(let owner) = authority, let collection, let recordKey else { return nil }
+        return (owner, RecordPath(collection: collection, recordKey: recordKey))
+    }
 }
