@@ -75,7 +75,11 @@ final class ActorContext {
     }
 
     private func move(_ folded: Folded, _ rows: any ActorRows) throws {
-        try rows.apply(folded.changes)
+        do { try rows.apply(folded.changes) } catch {
+            // I9: whether they moved is not known, so the next touch reads from them where they stand.
+            rows.memory = nil
+            throw error
+        }
         state = folded.changes.state
         tree = folded.tree
     }

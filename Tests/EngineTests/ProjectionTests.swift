@@ -311,6 +311,20 @@ struct ProjectionTests {
         try await it.expectSound()
     }
 
+    @Test("rows that move and do not say so while they catch up are read where they stand (I9)", arguments: Backend.allCases)
+    func movedWhileCatchingUp(backend: Backend) async throws {
+        let it = try await Trial(backend) { options in
+            // The first change is the enrollment, the second its catching up.
+            options.readModel = { FaultyReadModel($0) { number in [1: .refused, 2: .moved][number] } }
+        }
+        await #expect(throws: FaultyReadModel.Failure.self) { try await it.deployment.enroll(it.alice) }
+        #expect(try await it.log.head(of: it.alice).sequence == 1)
+        let receipt = try await it.deployment.write(it.alice, [.create(it.deployment.post("a"), at: .tid(1))])
+        let read = try await it.engine.record(at: path(.tid(1)), of: it.alice, to: .user(it.alice))?.content.cid
+        #expect(read == receipt.results.first?.cid)
+        try await it.expectSound()
+    }
+
     @Test("rows fail at random moments, and what comes out is the fold of the log (I8)", arguments: Backend.allCases)
     func randomFaults(backend: Backend) async throws {
         let seed = TestFiles.seed
