@@ -8,6 +8,8 @@ final class VirtualFile {
     let path: String
     private let layer: UnsafeMutablePointer<sqlite3_vfs>
     private let file: UnsafeMutablePointer<sqlite3_file>
+    /// The system's file layer takes the size of a call modulo 128 KiB, and says that the disk is full, or reads zeros.
+    private static let callBytesMax = 64 << 10
     /// SQLite keeps no copy of the name it opens, so it lives as long as the file. Two zero bytes more: the end of URI parameters.
     private let name: UnsafeMutablePointer<CChar>
 
@@ -57,18 +59,26 @@ final class VirtualFile {
     /// Bytes past the end of the file read as zero.
     func read(_ count: Int, at offset: Int) throws(SQLiteError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
-        let code = bytes.withUnsafeMutableBytes {
-            file.pointee.pMethods.pointee.xRead(file, $0.baseAddress, Int32(count), Int64(offset))
+        for start in stride(from: 0, to: count, by: VirtualFile.callBytesMax) {
+            let code = bytes.withUnsafeMutableBytes { bytes in
+                let piece = bytes[start..<min(count, start + VirtualFile.callBytesMax)]
+                return file.pointee.pMethods.pointee.xRead(
+                    file, UnsafeMutableRawBufferPointer(rebasing: piece).baseAddress, Int32(piece.count), Int64(offset + start))
+            }
+            guard code == SQLITE_OK || code == SQLITE_IOERR | (2 << 8) else { throw error("read", code) }  // SQLITE_IOERR_SHORT_READ
         }
-        guard code == SQLITE_OK || code == SQLITE_IOERR | (2 << 8) else { throw error("read", code) }  // SQLITE_IOERR_SHORT_READ
         return bytes
     }
 
     func write(_ bytes: [UInt8], at offset: Int) throws(SQLiteError) {
-        let code = bytes.withUnsafeBytes {
-            file.pointee.pMethods.pointee.xWrite(file, $0.baseAddress, Int32($0.count), Int64(offset))
+        for start in stride(from: 0, to: bytes.count, by: VirtualFile.callBytesMax) {
+            let code = bytes.withUnsafeBytes { bytes in
+                let piece = bytes[start..<min(bytes.count, start + VirtualFile.callBytesMax)]
+                return file.pointee.pMethods.pointee.xWrite(
+                    file, UnsafeRawBufferPointer(rebasing: piece).baseAddress, Int32(piece.count), Int64(offset + start))
+            }
+            guard code == SQLITE_OK else { throw error("write", code) }
         }
-        guard code == SQLITE_OK else { throw error("write", code) }
     }
 
     /// `fdatasync`: contents and size.

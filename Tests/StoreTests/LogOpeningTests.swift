@@ -57,6 +57,22 @@ struct LogOpeningTests {
         return image
     }
 
+    @Test("a WAL that is longer than one call of the system writes is made durable, and copied, when it is opened")
+    func longWAL() async throws {
+        let place = try TemporaryDirectory()
+        // A call's size is taken modulo 128 KiB, and 1 MiB is a piece of the WAL.
+        let moment = try await LogSample.killed(seed: seed, directory: place.path, bytesMin: 0, walBytesMin: 1_200_000)
+        let store = try open(moment.image)
+        var copied = try LogImage(of: directory.path)
+        let events = try await store.statistics().events
+        store.close()
+        copied[.wal] = nil
+        let alone = try open(copied)
+        #expect(try await alone.statistics().events == events, "seed \(seed)")
+        #expect(await ChainVerifier(alone).verify().findings == [], "seed \(seed)")
+        alone.close()
+    }
+
     @Test("a whole log opens, after an orderly stop and after none, and its mark then names its last event")
     func whole() async throws {
         for moment in [try await killed(), try await closed()] {
