@@ -47,7 +47,7 @@ final class ActorDatabase: ActorRows {
     func close() {
         do throws(SQLiteError) {
             try commit()
-            if connection.walPages >= Self.checkpointPagesAtClose { _ = try connection.checkpoint(truncates: true) }
+            if connection.walPages >= Self.checkpointPagesAtClose { try connection.checkpoint(truncates: true) }
         } catch {
             // best effort: what is not in the file is folded again when the actor is next touched.
             abandon()
@@ -193,7 +193,7 @@ final class ActorDatabase: ActorRows {
             .blob(DAGCBOR.encode(unwritten.state.row)))
         try transaction.commit()
         self.unwritten = nil
-        if connection.walPages >= Self.checkpointPages { _ = try connection.checkpoint(truncates: true) }
+        if connection.walPages >= Self.checkpointPages { try connection.checkpoint(truncates: true) }
     }
 
     /// Commits, or stands again where the file does.

@@ -138,7 +138,7 @@ struct LogOpening {
     ) throws(SQLiteError) -> (MarkFile, [ClosedRange<Int64>]) {
         try tolerateFullDisk { () throws(SQLiteError) in
             try rewriteWAL()
-            _ = try connection.checkpoint()
+            try connection.checkpoint()
         }
         let mark = if let mark { mark } else { try openMark() }
         do throws(SQLiteError) { try mark.begin(last) } catch {
@@ -155,6 +155,7 @@ struct LogOpening {
             }
         }
         connection.watchWAL()
+        try connection.gatherWAL()
         return (mark, orphans)
     }
 

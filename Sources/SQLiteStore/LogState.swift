@@ -23,8 +23,20 @@ final class LogState: Sendable {
         published.withLock { value in body(&value) }
     }
 
+    var failure: EventLogError? { with { $0.failure } }
+
+    /// Ends the store.
+    /// - Returns: false where it had ended before.
+    func end(with error: EventLogError) -> Bool {
+        with { published in
+            guard published.failure == nil else { return false }
+            published.failure = error
+            return true
+        }
+    }
+
     func checkUsable() throws(EventLogError) {
-        if let failure = with({ $0.failure }) { throw failure }
+        if let failure { throw failure }
     }
 }
 
@@ -36,6 +48,7 @@ package struct LogActivity: Hashable, Sendable {
     package var events: UInt64 = 0
     /// Transactions that staged blocks beforehand.
     package var stagings: UInt64 = 0
+    /// Passes in which pages of the WAL went into the file.
     package var checkpoints: UInt64 = 0
     /// Times that the disk was found full.
     package var refusals: UInt64 = 0

@@ -12,8 +12,13 @@ package struct LogStoreOptions: Sendable {
     package var waitingMax = 4096
     package var groupEventsMax = 512
     package var groupBytesMax = 1 << 20
-    /// Pages of 4 KiB in the WAL from which it is checkpointed although events wait.
-    package var checkpointPages = 16 << 8
+    /// Pages of 4 KiB in the WAL from which it is checkpointed although events wait: by the checkpointer as far as may be, and at four
+    /// times as many by the writer.
+    package var checkpointPages = 4 << 8
+    /// Pages that the writer may copy between two groups.
+    package var checkpointRestPages = 128
+    /// Without it all checkpoints are the writer's, and the order of all file calls follows from that of the appends.
+    package var hasCheckpointer = true
     /// How long nothing must have waited before the WAL is checkpointed.
     package var idleMilliseconds = 100
     /// Actors whose head is remembered.
@@ -58,7 +63,7 @@ package final class LogStore: EventStore {
     private let isClosed = Atomic<Bool>(false)
 
     /// Opens the log of `directory`, makes both where they are missing, and refuses a log that cannot be shown to be complete.
-    /// - Parameter onFatal: called once, on the writer's thread, when the store can no longer be trusted; the program must end.
+    /// - Parameter onFatal: called once, on a thread of the store's, when it can no longer be trusted; the program must end.
     package init(
         directory: String, options: LogStoreOptions = LogStoreOptions(), onFatal: @escaping @Sendable (EventLogError) -> Void
     ) throws(LogStoreError) {
@@ -69,8 +74,26 @@ package final class LogStore: EventStore {
             LogState.Published(
                 heads: HeadCache(countMax: options.headsMax), position: opened.next.position, events: opened.events, actors: opened.actors))
         let queue = BlockingQueue<LogWriter.Job>(waitingMax: options.waitingMax)
-        do { readers = try LogReaderPool(path: directory + "/" + LogStore.fileName, options: options) } catch { throw .storage(error) }
-        let thread = LogWriter(opened: opened, state: state, queue: queue, options: options, onFatal: onFatal)
+        let path = directory + "/" + LogStore.fileName
+        let checkpointer: LogCheckpointer?
+        do throws(SQLiteError) {
+            if options.hasCheckpointer {
+                let connection = try SQLiteConnection(
+                    path: path, options: options.connection(.readWrite, cacheKiB: options.readerCacheKiB))
+                readers = try LogReaderPool(path: path, options: options)
+                checkpointer = LogCheckpointer(connection: connection, state: state) { error in
+                    let error = EventLogError(error)
+                    if state.end(with: error) { onFatal(error) }
+                }
+            } else {
+                readers = try LogReaderPool(path: path, options: options)
+                checkpointer = nil
+            }
+        } catch {
+            throw .storage(error)
+        }
+        let thread = LogWriter(
+            opened: opened, state: state, queue: queue, checkpointer: checkpointer, options: options, onFatal: onFatal)
         writer = BackgroundThread { thread.run() }
         self.directory = directory
         self.options = options

@@ -19,19 +19,21 @@ final class LogWriter {
     let state: LogState
     let options: LogStoreOptions
     private let queue: BlockingQueue<Job>
+    private let checkpointer: LogCheckpointer?
     private let reader: LogReader
     private let onFatal: @Sendable (EventLogError) -> Void
 
     /// What the next rows are numbered from; moved only after a commit.
     var next: LogNumbers
     var staging: LogStaging
-    private var failure: EventLogError?
     /// Pages in the WAL at which a checkpoint is tried again while events wait.
-    private var checkpointPages = 0
+    private var checkpointPages: Int
+    /// Pages in the WAL when it was last looked at.
+    private var seenPages = 0
 
     init(
-        opened: sending OpenedLog, state: LogState, queue: BlockingQueue<Job>, options: LogStoreOptions,
-        onFatal: @escaping @Sendable (EventLogError) -> Void
+        opened: sending OpenedLog, state: LogState, queue: BlockingQueue<Job>, checkpointer: LogCheckpointer?,
+        options: LogStoreOptions, onFatal: @escaping @Sendable (EventLogError) -> Void
     ) {
         connection = opened.connection
         mark = opened.mark
@@ -40,6 +42,7 @@ final class LogWriter {
         reader = LogReader(connection: opened.connection)
         self.state = state
         self.queue = queue
+        self.checkpointer = checkpointer
         self.options = options
         self.onFatal = onFatal
         checkpointPages = options.checkpointPages
@@ -64,11 +67,11 @@ final class LogWriter {
     }
 
     private func handle(_ jobs: [Job]) {
+        if let failure { refuseStaged(failure) }
         var group = staging.takeFinished()
         var expiries: [(Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)] = []
         for job in jobs {
             switch job {
-            case .append(let pending) where hasFailed: settle([ReadyAppend(pending: pending)], .failure(failure ?? .closed))
             case .append(let pending) where pending.isStaged: staging.begin(pending)
             case .append(let pending): group.append(ReadyAppend(pending: pending))
             case .expire(let now, let answer): expiries.append((now, answer))
@@ -103,6 +106,8 @@ final class LogWriter {
             }
             publish(draft, last)
         }
+        // The checkpointer's thread may have found meanwhile that the disk does not keep what it is given.
+        if let failure { return settle(group, .failure(failure)) }
         for (ready, outcome) in zip(group, draft.outcomes) { settle([ready], outcome) }
     }
 
@@ -252,13 +257,18 @@ final class LogWriter {
 
     @discardableResult
     func fail(_ error: EventLogError) -> EventLogError {
-        if let failure { return failure }
-        failure = error
-        state.with { $0.failure = error }
-        onFatal(error)
-        for pending in staging.takeAll() { pending.answer.resume(returning: .failure(error)) }
-        return error
+        if state.end(with: error) { onFatal(error) }
+        let failure = failure ?? error
+        refuseStaged(failure)
+        return failure
     }
+
+    private func refuseStaged(_ failure: EventLogError) {
+        for pending in staging.takeAll() { pending.answer.resume(returning: .failure(failure)) }
+    }
+
+    /// Why the store has ended; nil while it has not.
+    private var failure: EventLogError? { state.failure }
 
     var hasFailed: Bool { failure != nil }
 
@@ -290,27 +300,33 @@ final class LogWriter {
 
     // MARK: Checkpoints
 
-    /// Moves the WAL's pages into the file, off the path of any answer: when nothing waits, or when the WAL is past its size.
+    /// Moves the WAL's pages into the file, off the path of any answer: when nothing waits, or when the WAL is past its size and the
+    /// checkpointer has left little of it.
     private func checkpointIfDue(isIdle: Bool) {
-        guard failure == nil else { return }
+        guard !hasFailed else { return }
         if isIdle { sweepOrphans() }
         let pages = connection.walPages
+        if pages < seenPages { checkpointer?.forget() }
+        seenPages = pages
         guard pages > 0, isIdle || pages >= checkpointPages else { return }
+        if !isIdle, let checkpointer, pages < 4 * options.checkpointPages {
+            if checkpointer.takeDiskFull() { return waitForRoom(pages) }
+            if checkpointer.left(of: pages) > options.checkpointRestPages { return checkpointer.request() }
+        }
         do throws(SQLiteError) {
-            let rest = try connection.checkpoint()
-            checkpointPages = options.checkpointPages + rest
+            let left = try connection.checkpoint().left
+            checkpointPages = options.checkpointPages + left
             state.with { $0.activity.checkpoints += 1 }
         } catch {
-            if error.isNoSpace {
-                checkpointPages = pages + options.checkpointPages / 4
-            } else if !error.isBusy {
-                fail(EventLogError(error))
-            }
+            if error.isNoSpace { waitForRoom(pages) } else if !error.isBusy { fail(EventLogError(error)) }
         }
     }
 
+    private func waitForRoom(_ pages: Int) { checkpointPages = pages + options.checkpointPages / 4 }
+
     private func finish() {
-        if failure == nil {
+        checkpointer?.close()
+        if !hasFailed {
             // Everything acknowledged is durable already: this only makes the log one file again.
             connection.checkpointsWhenClosed = true
         }

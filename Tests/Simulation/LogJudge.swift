@@ -31,6 +31,7 @@ package struct LogJudge: Sendable {
     package static let options: LogStoreOptions = {
         var options = LogStoreOptions()
         options.readers = 1
+        options.hasCheckpointer = false
         options.groupBytesMax = 4096
         options.idleMilliseconds = 600_000
         options.writerCacheKiB = 256

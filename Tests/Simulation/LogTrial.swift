@@ -66,6 +66,7 @@ package final class LogTrial: Sendable {
         options.groupBytesMax = TrialHistory.groupBytesMax
         options.headsMax = 2
         options.checkpointPages = 24
+        options.hasCheckpointer = false
         options.idleMilliseconds = 1 << 30
         // Some ten pages: what is not at hand is read from the disk.
         options.writerCacheKiB = 40

@@ -51,6 +51,57 @@ struct LogWriterTests {
         store.close()
     }
 
+    @Test("beside the checkpointer the WAL of a busy log is begun anew again and again, and the file is whole (I2, I13)")
+    func checkpointer() async throws {
+        let store = try open {
+            $0.checkpointPages = 40
+            $0.checkpointRestPages = 8
+        }
+        var actors = try await Group.enrolled(8, in: store)
+        for _ in 0..<16 {
+            var appends: [Append] = []
+            for index in actors.indices { appends.append(try actors[index].putBlob()) }
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                for append in appends { group.addTask { _ = try await store.append(append) } }
+                try await group.waitForAll()
+            }
+        }
+        let activity = store.activity()
+        #expect(activity.checkpoints > 2, "checkpoints: \(activity.checkpoints)")
+        // A WAL that is begun anew keeps its length.
+        let longest = (files.contents.first { $0.key.hasSuffix("-wal") }?.value.count ?? 0) / LogImage.frameByteCount
+        // Four times as many pages as it should have, and what the writer adds while somebody else copies.
+        #expect(longest < 4 * 40 + 200, "pages in the WAL: \(longest)")
+        #expect(await ChainVerifier(store).verify().findings == [])
+        store.close()
+    }
+
+    @Test("whichever sync fails, beside the checkpointer too, what was acknowledged is there after a loss of power (I6)", arguments: 0..<6)
+    func checkpointerFails(round: Int) async throws {
+        var options = LogTrial.options
+        options.checkpointPages = 8
+        options.checkpointRestPages = 0
+        options.hasCheckpointer = true
+        let trial = try LogTrial(files, directory: directory.path, options: options)
+        var actors = try await Group.enrolled(6, in: trial.store)
+        files.fail(FaultyFiles.Fault(first: UInt64(2 + round * 9), isForever: round % 2 == 1, calls: [.sync]))
+        for _ in 0..<25 where trial.fatality == nil {
+            var appends: [Append] = []
+            for index in actors.indices { appends.append(try actors[index].putBlob()) }
+            _ = await trial.send(appends)
+        }
+        let hit = try #require(files.hit, "no sync failed")
+        #expect(trial.fatality != nil, "the log goes on after \(hit)")
+        guard case .failure = await trial.append(try actors[0].putBlob()) else { return #expect(Bool(false), "acknowledged after \(hit)") }
+        trial.store.close()
+        files.fail(nil)
+        let cut = FaultyFiles()
+        files.cut(after: files.operationCount, seed: TestFiles.seed &+ UInt64(round), to: cut)
+        var reopening = LogReopening(directory: directory.path)
+        let problems = await reopening.check(cut, trial.ledger).problems.filter { !$0.contains("nobody appended") }
+        #expect(problems == [], "\(hit), round \(round), seed \(TestFiles.seed)")
+    }
+
     @Test("beyond so many that wait an append is refused at once, and so is a read; what was taken in goes through")
     func overloaded() async throws {
         let store = try open { $0.waitingMax = 4 }

@@ -184,6 +184,7 @@ package enum CrashWriters {
         options.groupBytesMax = 32 << 10
         options.groupEventsMax = 40
         options.checkpointPages = 100
+        options.checkpointRestPages = 10
         options.idleMilliseconds = 1
         return options
     }

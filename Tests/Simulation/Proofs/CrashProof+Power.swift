@@ -73,6 +73,8 @@ struct PowerCuts: Sendable {
         var options = LogTrial.options
         options.idleMilliseconds = [0, 1, 1 << 30].randomElement(using: &random)!
         options.checkpointPages = [1, 12, 40, 1000].randomElement(using: &random)!
+        options.hasCheckpointer = Bool.random(using: &random)
+        options.checkpointRestPages = [0, 4].randomElement(using: &random)!
         let trial = try LogTrial(files, directory: directory, options: options, before: ledger)
         let reading = await ledger.read(trial.store)
         trial.found(reading.present)
