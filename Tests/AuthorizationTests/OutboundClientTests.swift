@@ -191,7 +191,7 @@ import Testing
         let client = client()
         let start = ContinuousClock.now
         #expect(await error(client.outbound, request(server.origin, milliseconds: 200)) == .timedOut)
-        #expect(.milliseconds(190)...(.milliseconds(2500)) ~= ContinuousClock.now - start)
+        #expect(.milliseconds(190)...(.seconds(30)) ~= ContinuousClock.now - start)
     }
 
     @Test("of the requests beyond the transfers as many wait as may, and the others are refused")
