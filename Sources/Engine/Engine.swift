@@ -65,17 +65,19 @@ package final class Engine: Sendable {
     package let lanes: ActorLanes
     /// Actors whose fold in memory is not to be believed: it is made anew before anybody uses it.
     private let doubted = Mutex<Set<DID>>([])
-    let enrollments = Enrollments()
+    let enrollments: Enrollments
     /// Whether requests are to be answered; false while the projections are dropped or rebuilt.
     package let gate = MaintenanceGate()
 
     /// How often a command is decided where other writers are faster each time.
     private static let decisionsMax = 8
 
-    /// - Parameter waitingMax: commands that may wait for one actor.
+    /// - Parameters:
+    ///   - waitingMax: commands that may wait for one actor.
+    ///   - enrollmentsMax: actors whose enrollments are kept in memory.
     package init(
         log: any EventStore, readModel: any ReadModel, keys: ActorKeys, authority: Authority?, lexicons: Lexicons,
-        surroundings: Surroundings, logger: Logger, waitingMax: Int = 128
+        surroundings: Surroundings, logger: Logger, waitingMax: Int = 128, enrollmentsMax: Int = 16_384
     ) {
         self.log = log
         self.readModel = readModel
@@ -85,6 +87,7 @@ package final class Engine: Sendable {
         self.surroundings = surroundings
         self.logger = logger
         lanes = ActorLanes(waitingMax: waitingMax)
+        enrollments = Enrollments(countMax: enrollmentsMax)
         let bytes = surroundings.random(2)
         clockID = (UInt16(bytes[0]) << 8 | UInt16(bytes[1])) & 0x3ff
     }

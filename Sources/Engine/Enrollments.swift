@@ -16,7 +16,7 @@ final class Enrollments: Sendable {
     private let halfMax: Int
     private let halves = Mutex(Halves())
 
-    init(countMax: Int = 16_384) { halfMax = max(1, countMax / 2) }
+    init(countMax: Int) { halfMax = max(1, countMax / 2) }
 
     enum Answer {
         case known(EnrollmentSummary?)

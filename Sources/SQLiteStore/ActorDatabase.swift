@@ -32,9 +32,9 @@ final class ActorDatabase: ActorRows {
     private static let checkpointPages = 200
     private static let checkpointPagesAtClose = 24
 
-    init(path: String, actor: DID) throws {
+    init(path: String, actor: DID, options: SQLiteOptions = .disposable) throws {
         self.actor = actor
-        connection = try SQLiteConnection(path: path, options: .disposable)
+        connection = try SQLiteConnection(path: path, options: options)
         connection.watchWAL()
         let version = try connection.single("PRAGMA user_version") { $0.integer(0) } ?? 0
         let rowVersion = version == Self.schemaVersion ? try connection.single("SELECT version FROM state") { $0.integer(0) } : nil

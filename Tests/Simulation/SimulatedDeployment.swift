@@ -21,6 +21,10 @@ package struct SimulatedDeployment: Sendable {
         package var waitingMax = 128
         /// Actors whose rows are open at once.
         package var openMax = 64
+        /// Threads that have rows open.
+        package var rowThreads = 2
+        /// Actors whose enrollments are kept in memory.
+        package var enrollmentsMax = 64
         /// What stands between the engine and the rows.
         package var readModel: @Sendable (ActorDatabases) -> any ReadModel = { $0 }
 
@@ -65,14 +69,15 @@ package struct SimulatedDeployment: Sendable {
             } else {
                 nil
             }
-        databases = ActorDatabases(directory: files, threads: 2, openMax: options.openMax)
+        databases = ActorDatabases(directory: files, threads: options.rowThreads, openMax: options.openMax)
         engine = Engine(
             log: log, readModel: options.readModel(databases),
             keys: ActorKeys(
                 read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) },
                 make: { try PrivateKey(curve: .p256, rawBytes: chance.keyBytes()) }),
             authority: authority, lexicons: .embedded, surroundings: surroundings,
-            logger: Logger(label: "stratos", factory: { _ in SwiftLogNoOpLogHandler() }), waitingMax: options.waitingMax)
+            logger: Logger(label: "stratos", factory: { _ in SwiftLogNoOpLogHandler() }), waitingMax: options.waitingMax,
+            enrollmentsMax: options.enrollmentsMax)
         self.options = options
         self.log = log
         self.files = files
