@@ -15,6 +15,13 @@ final class ActorContext {
     var signingKey: PrivateKey?
     /// What an append that is on its way to the log will change.
     private var prepared: Folded?
+    /// Records that were edited since the tree's nodes in memory were last counted.
+    private var edits = 0
+
+    /// Nodes that stay in memory; more for as long as it takes to edit `editsMax` records. What is edited again and again has fewer,
+    /// and a repo that is written all over reads most of its nodes anyway.
+    static let nodesMax = 512
+    static let editsMax = 64
 
     private struct Folded {
         let changes: ActorChanges
@@ -29,14 +36,13 @@ final class ActorContext {
     static func of(_ actor: DID, in rows: any ActorRows) throws -> ActorContext {
         if let context = rows.memory as? ActorContext { return context }
         let state = try rows.state() ?? ActorState(did: actor)
-        let context = ActorContext(state: state, tree: tree(of: state, in: rows))
+        let context = ActorContext(state: state, tree: state.repo.map { tree(of: $0, in: rows) } ?? MST())
         rows.memory = context
         return context
     }
 
-    /// The tree of a stored state, its nodes read as they are needed, on the rows' own thread only.
-    static func tree(of state: ActorState, in rows: any ActorRows) -> MST {
-        guard let repo = state.repo else { return MST() }
+    /// The tree of a stored repo, its nodes read as they are needed, on the rows' own thread only.
+    static func tree(of repo: RepoHead, in rows: any ActorRows) -> MST {
         let source = NodeSource(rows)
         return MST(root: repo.data, source: { cid throws(MSTError) in try source.node(cid) })
     }
@@ -82,6 +88,16 @@ final class ActorContext {
         }
         state = folded.changes.state
         tree = folded.tree
+        boundTree(afterEditing: folded.changes.records.count, rows)
+    }
+
+    /// An edit keeps the nodes that it went through, so a repo that is written all over would come to be in memory as a whole. Where
+    /// there are too many the tree becomes a reference to its root again: the rows have every node.
+    private func boundTree(afterEditing records: Int, _ rows: any ActorRows) {
+        edits += records
+        guard edits >= Self.editsMax else { return }
+        edits = 0
+        if let repo = state.repo, tree.loadedNodeCount > Self.nodesMax { tree = Self.tree(of: repo, in: rows) }
     }
 }
 

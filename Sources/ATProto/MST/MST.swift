@@ -104,6 +104,14 @@ public struct MST: Sendable {
         return old
     }
 
+    /// How many nodes the tree keeps in memory: those that were made or changed, and those that edits went through.
+    public var loadedNodeCount: Int { Self.loadedNodeCount(top) }
+
+    private static func loadedNodeCount(_ subtree: MSTSubtree?) -> Int {
+        guard case .node(let node)? = subtree else { return 0 }
+        return node.entries.reduce(1 + loadedNodeCount(node.left)) { $0 + loadedNodeCount($1.after) }
+    }
+
     private mutating func note(_ edit: MSTEdit) {
         if dropped.isEmpty { dropped = edit.dropped } else { dropped.append(contentsOf: edit.dropped) }
     }
