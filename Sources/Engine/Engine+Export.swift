@@ -105,14 +105,38 @@ extension Engine {
     package func exportRepo(of owner: DID, since: TID? = nil, to caller: Caller) async throws -> Readable<RepoExport>? {
         let viewer = try await viewer(of: caller)
         guard try await log.head(of: owner).sequence > 0 else { return nil }
-        return try await withCurrent(owner) { context, rows in
-            guard context.state.membership != nil, let repo = context.state.repo else { return nil }
-            let isBounded = try rows.everyRecordHasBoundary()
-            // Before the tree is walked, so that whoever may not have it costs and learns as little as with an absent one.
-            guard let released = ReadPolicy.releaseRepo(repo, of: owner, everyRecordHasBoundary: isBounded, to: viewer) else { return nil }
-            let export = try Self.export(released.content, of: owner, since: since, context: context, rows: rows)
+        var span: RepoSpan?
+        if let since {
+            guard let standing = try await releasedRepo(of: owner, to: viewer) else { return nil }
+            span = try await self.span(of: owner, from: since, to: standing.content)
+        }
+        return try await withCurrent(owner) { [span] context, rows in
+            guard let (released, isBounded) = try Self.release(owner, context: context, rows: rows, to: viewer) else { return nil }
+            let repo = released.content
+            // Where a write came between, the whole tree.
+            let gain = span?.commit == repo.commit ? try span?.gain(of: owner, upon: repo, in: rows) : nil
+            let export =
+                if let gain {
+                    try Self.export(repo, of: owner, gain: gain, rows: rows)
+                } else {
+                    try Self.export(repo, of: owner, since: since, rows: rows)
+                }
             return ReadPolicy.releaseRepo(export, of: owner, everyRecordHasBoundary: isBounded, to: viewer)
         }
+    }
+
+    private func releasedRepo(of owner: DID, to viewer: Viewer) async throws -> Readable<RepoHead>? {
+        try await withCurrent(owner) { context, rows in try Self.release(owner, context: context, rows: rows, to: viewer)?.repo }
+    }
+
+    /// On the actor's thread, and before log or tree are read, so that whoever may not have a repo costs and learns as little as with
+    /// an absent one.
+    private static func release(
+        _ owner: DID, context: ActorContext, rows: any ActorRows, to viewer: Viewer
+    ) throws -> (repo: Readable<RepoHead>, isBounded: Bool)? {
+        guard context.state.membership != nil, let repo = context.state.repo else { return nil }
+        let isBounded = try rows.everyRecordHasBoundary()
+        return ReadPolicy.releaseRepo(repo, of: owner, everyRecordHasBoundary: isBounded, to: viewer).map { ($0, isBounded) }
     }
 
     /// The same for whoever runs the program on the machine, also of an account that has left and was kept.
@@ -120,14 +144,27 @@ extension Engine {
         guard try await log.head(of: owner).sequence > 0 else { return nil }
         return try await withCurrent(owner) { context, rows in
             guard let repo = context.state.repo else { return nil }
-            return ReadPolicy.releaseToOperator(try Self.export(repo, of: owner, since: nil, context: context, rows: rows))
+            return ReadPolicy.releaseToOperator(try Self.export(repo, of: owner, since: nil, rows: rows))
         }
     }
 
-    /// On the actor's thread.
-    private static func export(
-        _ repo: RepoHead, of owner: DID, since: TID?, context: ActorContext, rows: any ActorRows
-    ) throws -> RepoExport {
+    /// On the actor's thread: what the repo gained since an earlier commit.
+    private static func export(_ repo: RepoHead, of owner: DID, gain: RepoGain, rows: any ActorRows) throws -> RepoExport {
+        var items: [RepoExport.Item] = [.block(repo.commit, repo.commit(of: owner).block)]
+        var traversal = ActorContext.tree(of: repo, in: rows).nodes(among: gain.nodes)
+        var left = gain.records
+        while let item = try traversal.next() {
+            switch item {
+            case .node(let cid, let bytes): items.append(.block(cid, bytes))
+            case .record(_, let cid): if left.remove(cid) != nil { items.append(.record(cid)) }
+            }
+        }
+        return RepoExport(commit: repo.commit, rev: repo.rev, owner: owner, items: items)
+    }
+
+    /// On the actor's thread: the whole tree.
+    /// - Parameter since: leaves out records that were there at this rev.
+    private static func export(_ repo: RepoHead, of owner: DID, since: TID?, rows: any ActorRows) throws -> RepoExport {
         var items: [RepoExport.Item] = [.block(repo.commit, repo.commit(of: owner).block)]
         // All at once: a walk that asks for one node after the other waits for each.
         let nodes = try rows.nodes()

@@ -53,7 +53,10 @@ extension MST {
     }
 
     /// The whole tree in the order in which a CAR is best streamed: a node, then its subtrees and records in key order.
-    public func nodes() -> MSTTraversal { MSTTraversal(self) }
+    public func nodes() -> MSTTraversal { MSTTraversal(self, among: nil) }
+
+    /// The same for some of its nodes: a subtree whose top is not among them is passed over unread.
+    public func nodes(among cids: Set<CID>) -> MSTTraversal { MSTTraversal(self, among: cids) }
 
     /// - Returns: whether to go on.
     private func forward(
@@ -95,11 +98,14 @@ public enum MSTItem: Sendable {
 /// the whole tree.
 public struct MSTTraversal: Sendable {
     private let loader: MSTLoader
+    /// The nodes to visit; nil: all.
+    private let among: Set<CID>?
     private var pending: MSTSubtree?
     private var path: [(node: MSTNode, position: Int)] = []
 
-    init(_ tree: MST) {
+    init(_ tree: MST, among: Set<CID>?) {
         loader = tree.loader
+        self.among = among
         pending = tree.top
     }
 
@@ -108,6 +114,7 @@ public struct MSTTraversal: Sendable {
         while true {
             if let subtree = pending {
                 pending = nil
+                guard among?.contains(subtree.cid) ?? true else { continue }
                 do {
                     let (node, bytes) = try loader.nodeAndBlock(subtree)
                     path.append((node, 0))
