@@ -153,8 +153,7 @@ extension Engine {
     }
 
     private func tail(count: Int, follow: Bool, emit: Emit) async throws {
-        let head = try await log.statistics().position
-        var position = head > UInt64(count) ? head - UInt64(count) : 0
+        var position = try await cursor(beforeLast: UInt64(count))
         while true {
             let page = try await log.events(afterPosition: position, limit: 256)
             for stored in page {
@@ -165,6 +164,29 @@ extension Engine {
             guard follow else { return }
             try await Task.sleep(for: .milliseconds(200))
         }
+    }
+
+    /// The raw cursor behind which the last `count` events stand; 0 where there are no more. Positions begin anew with each generation,
+    /// whose first event names the last one before it.
+    private func cursor(beforeLast count: UInt64) async throws -> UInt64 {
+        let head = try await log.statistics().position
+        guard var end = StreamCursor(rawValue: head) else { throw EventLogError.malformed("the log's head \(head) is no position") }
+        var left = count
+        while end.position < left {
+            let begin = end.rawValue - end.position
+            guard let before = try await lastCursor(beforeGenerationAt: begin) else { return begin }
+            left -= end.position
+            end = before
+        }
+        return end.rawValue - left
+    }
+
+    private func lastCursor(beforeGenerationAt begin: UInt64) async throws -> StreamCursor? {
+        guard let first = try await log.events(afterPosition: begin, limit: 1).first, let body = first.body,
+            case let event = try Event(bytes: first.bytes), event.kind == .serviceStart,
+            case .serviceStart(let start) = try EventBody(kind: event.kind, bytes: body), let before = start.before, before < begin
+        else { return nil }
+        return StreamCursor(rawValue: before)
     }
 
     /// A record for whoever runs the program on the machine.

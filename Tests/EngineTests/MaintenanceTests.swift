@@ -144,4 +144,29 @@ struct MaintenanceTests {
             #expect(OperatorCommand(bad) == nil)
         }
     }
+
+    @Test("log tail reaches back over the beginnings of generations, and -n is exact on both sides of each (I13)")
+    func tail() async throws {
+        let store = MemoryEventStore()
+        var service = try SimulatedService(seed: TestFiles.seed)
+        for _ in 0..<4 { _ = try await store.append(try service.start()) }
+        _ = try await store.append(try service.start(opening: 1, before: 4))
+        _ = try await store.append(try service.start(opening: 2, before: StreamCursor(generation: 1, position: 1)!.rawValue))
+        for _ in 0..<3 { _ = try await store.append(try service.start(opening: 2)) }
+        let positions = try await store.events(afterPosition: 0, limit: 100).map { Int64($0.position!) }
+        #expect(positions.count == 9 && positions[4] == 1 << 40 | 1 && positions[8] == 2 << 40 | 4)
+        let it = try await Trial(over: store) { $0.hasAuthority = false }
+        for count in 0...11 {
+            var shown: [Int64?] = []
+            try await it.perform(.logTail(count: count, follow: false)) { output in
+                if case .object(let line) = output { shown.append(line["position"]?.integerValue) }
+            }
+            #expect(shown == positions.suffix(count), "the last \(count)")
+        }
+        // A log whose generation does not say what came before it is shown from there.
+        store.tamper(service.did, sequence: 6) { $0.with(body: nil) }
+        var shown = 0
+        try await it.perform(.logTail(count: 100, follow: false)) { _ in shown += 1 }
+        #expect(shown == 4)
+    }
 }
