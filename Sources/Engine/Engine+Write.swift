@@ -122,7 +122,8 @@ extension Engine {
         guard row.input == client.input else {
             throw Refusal.invalidRequest("this idempotency key was used for another input")
         }
-        guard let stored = try await log.events(of: request.repo, after: row.sequence - 1, limit: 1).first, let body = stored.body,
+        guard row.sequence > 0, let stored = try await log.events(of: request.repo, after: row.sequence - 1, limit: 1).first,
+            let body = stored.body,
             case .repoWrite(let write) = try EventBody(kind: try Event(bytes: stored.bytes).kind, bytes: body)
         else { throw EventLogError.brokenChain(actor: request.repo, at: row.sequence) }
         return WriteReceipt(

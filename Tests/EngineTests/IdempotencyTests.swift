@@ -199,6 +199,29 @@ struct IdempotencyTests {
         let bytes = DAGCBOR.encode(.map(fields))
         #expect(throws: EventLogError.self) { try EventBody(kind: .repoWrite, bytes: bytes) }
     }
+
+    @Test("a row of a request that names no event of the log, or the 0th, is damage and said to be")
+    func rowWithoutEvent() async throws {
+        for sequence: UInt64 in [0, 99] {
+            let it = try await Trial()
+            try await it.deployment.enroll(it.alice)
+            let client = try ClientRequest(idempotencyKey: "key", input: "x", method: .named("com.atproto.repo.createRecord"))
+            let scope = RequestRow.scope(actor: it.alice, by: it.deployment.agent(it.alice), request: client)
+            let state = try await it.state(of: it.alice)
+            let read = AdminRead(
+                provenance: Provenance(salt: [UInt8](repeating: 1, count: 32), by: try Agent(administrator: "root")),
+                uri: try path(.tid(1)).uri(of: it.alice), cid: nil, reason: "r")
+            let event = try SignedEvent.sign(
+                .adminRead(read), after: state.head, of: it.alice, time: state.head.nextTime(now: Timestamp(milliseconds: 0)),
+                with: SignedEvent.Signing(keyEpoch: 1, key: it.deployment.serviceKey, tagKey: state.tagKey))
+            let row = RequestRow(
+                scope: scope, input: client.input, sequence: sequence, time: Timestamp(milliseconds: it.clock.now() / 1000))
+            _ = try await it.log.append(Append(actor: it.alice, after: state.head, events: [event], request: row))
+            await #expect(throws: EventLogError.brokenChain(actor: it.alice, at: sequence)) {
+                try await it.deployment.write(it.alice, [.create(it.deployment.post("x"))], client: client)
+            }
+        }
+    }
 }
 
 extension Value {
