@@ -52,8 +52,9 @@ package struct ServerConfiguration: Sendable {
 /// Every route of the service.
 package func routes(
     engine: Engine, configuration: ServerConfiguration, authenticator: Authenticator, logger: Logger
-) throws -> Router<BasicRequestContext> {
-    let router = Router(context: BasicRequestContext.self, options: .autoGenerateHeadEndpoints)
+) throws -> Router<ConnectionContext> {
+    let router = Router(context: ConnectionContext.self, options: .autoGenerateHeadEndpoints)
+    router.add(middleware: ExpectContinue())
     router.add(middleware: EdgeMiddleware(logger: logger, nonce: { authenticator.nonce }))
     let writer = RecordWriter(engine: engine, limiter: WriteRateLimiter(configuration.writeRate), now: configuration.now)
     let methods =
@@ -73,7 +74,7 @@ package func routes(
     return router
 }
 
-private func addPlainRoutes(to router: Router<BasicRequestContext>, engine: Engine, configuration: ServerConfiguration) {
+private func addPlainRoutes(to router: Router<ConnectionContext>, engine: Engine, configuration: ServerConfiguration) {
     router.get("/") { _, _ in
         Response.text(
             "This is Stratos, a private permissioned data service for AT Protocol.\nIts methods are under /xrpc/. Protocol: https://atproto.com\n"

@@ -52,7 +52,8 @@ extension HTTPServerBuilder {
     }
 }
 
-/// Closes the connection of a client that keeps the server waiting; what is too long is `ConnectionWatch`'s decision.
+/// Closes the connection of a client that keeps the server waiting, what is too long being `ConnectionWatch`'s decision, or that was
+/// refused before it sent a body.
 final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     typealias InboundIn = HTTPRequestPart
     typealias OutboundIn = HTTPResponsePart
@@ -60,6 +61,11 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
 
     private let limits: ServingLimits
     private var watch: ConnectionWatch
+    private var invitation = BodyInvitation()
+    /// Whether the answer that is being written is the last.
+    private var isLastAnswer = false
+    /// Whether that has been written: what still comes is not read.
+    private var hasAnsweredLast = false
     private var looking: RepeatedTask?
 
     init(_ limits: ServingLimits) {
@@ -91,13 +97,26 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
-        switch unwrapInboundIn(data) {
-        case .head: watch.headCame(at: .now())
-        case .body(let buffer): watch.bodyCame(buffer.readableBytes, at: .now())
+        let part = unwrapInboundIn(data)
+        if hasAnsweredLast { return dropUnread(part, context: context) }
+        switch part {
+        case .head(let head):
+            watch.headCame(at: .now())
+            invitation.headCame(asksBeforeBody: head.asksBeforeBody)
+        case .body(let buffer):
+            watch.bodyCame(buffer.readableBytes, at: .now())
+            invitation.bodyCame()
         case .end: watch.bodyEnded(at: .now())
         }
         if watch.hasTakenEnough { return context.close(promise: nil) }
         context.fireChannelRead(data)
+    }
+
+    /// What comes behind the last answer may only end.
+    private func dropUnread(_ part: HTTPRequestPart, context: ChannelHandlerContext) {
+        guard case .body(let buffer) = part else { return }
+        watch.bodyCame(buffer.readableBytes, at: .now())
+        if watch.hasTakenEnough { context.close(promise: nil) }
     }
 
     func channelWritabilityChanged(context: ChannelHandlerContext) {
@@ -106,7 +125,28 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        if case .end = unwrapOutboundIn(data) { watch.answerEnded(at: .now()) }
+        switch unwrapOutboundIn(data) {
+        case .head(var head):
+            guard invitation.answerBegins(isInterim: head.status.kind == .informational) else { break }
+            isLastAnswer = true
+            head.headerFields[.connection] = "close"
+            return context.write(wrapOutboundOut(.head(head)), promise: promise)
+        case .body: break
+        case .end:
+            watch.answerEnded(at: .now())
+            invitation.answerEnded()
+            if isLastAnswer { return writeLast(data, context: context, promise: promise) }
+        }
         context.write(data, promise: promise)
+    }
+
+    /// Ends the answers, and waits for the client to end the connection, as long as it may wait with a head: a client that is still
+    /// sending would lose the answer if the connection were closed at once.
+    private func writeLast(_ end: NIOAny, context: ChannelHandlerContext, promise: EventLoopPromise<Void>?) {
+        hasAnsweredLast = true
+        let written = promise ?? context.eventLoop.makePromise()
+        let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
+        written.futureResult.whenComplete { _ in bound.value.close(mode: .output, promise: nil) }
+        context.writeAndFlush(end, promise: written)
     }
 }

@@ -5,6 +5,7 @@ import Engine
 import HTTPTypes
 import Hummingbird
 import Keys
+import Server
 import Simulation
 import Synchronization
 import Testing
@@ -77,7 +78,7 @@ struct ForgedCredentialTests {
 
         /// A query by default; a procedure writes a post.
         func ask(
-            _ call: Call, authorization: [String], proofs: [String] = [], through router: RouterResponder<BasicRequestContext>? = nil
+            _ call: Call, authorization: [String], proofs: [String] = [], through router: RouterResponder<ConnectionContext>? = nil
         ) async throws -> Answer {
             var headers = HTTPFields()
             for value in authorization { headers.append(HTTPField(name: .authorization, value: value)) }

@@ -51,7 +51,7 @@ final class Service: Sendable {
     let actors: ActorDatabases
     let engine: Engine
     let clock = TestClock()
-    let router: RouterResponder<BasicRequestContext>
+    let router: RouterResponder<ConnectionContext>
     private let configuration: ServerConfiguration
     private let isClosed = Mutex(false)
 
@@ -91,12 +91,12 @@ final class Service: Sendable {
 
     private static func router(
         _ engine: Engine, _ configuration: ServerConfiguration, _ authenticator: Authenticator
-    ) throws -> RouterResponder<BasicRequestContext> {
+    ) throws -> RouterResponder<ConnectionContext> {
         try routes(engine: engine, configuration: configuration, authenticator: authenticator, logger: engine.logger).buildResponder()
     }
 
     /// The routes of a process that has started again: it knows what the directory holds, and nothing that the one before remembered.
-    func router(with authenticator: Authenticator) throws -> RouterResponder<BasicRequestContext> {
+    func router(with authenticator: Authenticator) throws -> RouterResponder<ConnectionContext> {
         try Self.router(engine, configuration, authenticator)
     }
 
@@ -135,7 +135,7 @@ final class Service: Sendable {
     ///   - body: sent with its length; nil sends neither.
     func ask(
         _ method: HTTPRequest.Method, _ target: String, as caller: String? = nil, type: String? = nil, headers: HTTPFields = [:],
-        body: [UInt8]? = nil, through other: RouterResponder<BasicRequestContext>? = nil
+        body: [UInt8]? = nil, through other: RouterResponder<ConnectionContext>? = nil
     ) async throws -> Answer {
         var headers = headers
         if let caller { headers[.authorization] = "Bearer \(caller)" }
@@ -156,7 +156,7 @@ final class Service: Sendable {
     /// A procedure with a JSON body.
     func call(
         _ method: String, _ input: Value, as caller: String? = nil, headers: HTTPFields = [:],
-        through other: RouterResponder<BasicRequestContext>? = nil
+        through other: RouterResponder<ConnectionContext>? = nil
     ) async throws -> Answer {
         try await ask(
             .post, "/xrpc/\(method)", as: caller, type: "application/json", headers: headers, body: DataModelJSON.encode(input),

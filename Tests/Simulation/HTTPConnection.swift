@@ -88,6 +88,13 @@ package final class HTTPConnection: @unchecked Sendable {
         Array("\(method) \(target) HTTP/1.1\r\nHost: localhost\r\n\(headers.map { "\($0.0): \($0.1)\r\n" }.joined())\r\n".utf8)
     }
 
+    /// The status of the next answer, of which only the head is taken: an interim answer (1xx) has no more.
+    package func interimStatus() throws(Failure) -> Int {
+        let line = try head()[0]
+        guard let status = line.split(separator: " ").dropFirst().first.flatMap({ Int($0) }) else { throw .malformed(line) }
+        return status
+    }
+
     /// The next answer, whole. Interim answers (1xx) are passed over.
     package func answer(toHead: Bool = false) throws(Failure) -> HTTPAnswer {
         while true {
