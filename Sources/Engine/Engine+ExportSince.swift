@@ -70,7 +70,7 @@ extension Engine {
     private func span(of actor: DID, from rev: TID, to repo: RepoHead, after sequence: UInt64) async throws -> SpanSearch {
         var data: CID?
         var isBroken = false
-        var operations: [RecordOperation] = []
+        var changes = NetChanges()
         var sequence = sequence
         while sequence < repo.sequence {
             let limit = min(Self.spanPageMax, Int(repo.sequence - sequence))
@@ -85,30 +85,36 @@ extension Engine {
                 }
                 let body = try EventBody(kind: event.kind, bytes: bytes)
                 if let commit = body.commit, commit.rev <= rev {
-                    (data, isBroken, operations) = (commit.data, false, [])
+                    (data, isBroken, changes) = (commit.data, false, NetChanges())
                     continue
                 }
                 switch body {
-                case .repoWrite(let write): operations += write.operations
+                case .repoWrite(let write): for operation in write.operations { changes.take(operation) }
                 case .repoImport, .accountEnroll, .accountLeave: isBroken = true
                 default: break
                 }
             }
             if isBroken, data != nil { return .impossible }
-            guard operations.count <= Self.spanOperationsMax else { return .impossible }
+            guard changes.operations <= Self.spanOperationsMax else { return .impossible }
         }
         guard let data else { return isBroken ? .impossible : .before }
-        return .found(RepoSpan(data: data, commit: repo.commit, differences: Self.net(operations)))
+        return .found(RepoSpan(data: data, commit: repo.commit, differences: changes.differences))
+    }
+}
+
+/// What operations come to, one after the other.
+private struct NetChanges {
+    private var ends: [RecordPath: (before: CID?, after: CID?)] = [:]
+    private(set) var operations = 0
+
+    mutating func take(_ operation: RecordOperation) {
+        operations += 1
+        let before = ends[operation.path].map(\.before) ?? operation.previous?.cid
+        ends[operation.path] = (before, operation.written?.cid)
     }
 
-    /// What operations come to, one after the other.
-    private static func net(_ operations: [RecordOperation]) -> [MSTDifference] {
-        var ends: [RecordPath: (before: CID?, after: CID?)] = [:]
-        for operation in operations {
-            let before = ends[operation.path].map(\.before) ?? operation.previous?.cid
-            ends[operation.path] = (before, operation.written?.cid)
-        }
-        return ends.compactMap { path, ends in
+    var differences: [MSTDifference] {
+        ends.compactMap { path, ends in
             let key = MSTKey(collection: path.collection, recordKey: path.recordKey)
             return switch ends {
             case (nil, nil): nil
