@@ -99,7 +99,7 @@ extension OperatorCommand {
         case .get(let uri): Self.line("get", ["uri": .string(uri.description)])
         case .usage(let did): Self.line("usage", ["did": .optional(did?.description)])
         case .digest(let actor, let until):
-            Self.line("digest", ["actor": .optional(actor?.description), "until": until.map { .integer(Int64($0)) } ?? .null])
+            Self.line("digest", ["actor": .optional(actor?.description), "until": until.map { .integer(Int64(clamping: $0)) } ?? .null])
         case .rebuild(let actor): Self.line("rebuild", ["actor": .optional(actor?.description)])
         case .dropProjections: Self.line("dropProjections", [:])
         case .verify(let actor, let signatures):

@@ -140,6 +140,8 @@ struct MaintenanceTests {
             .logTail(count: 5, follow: true), .logTail(count: 0, follow: false), .logStatistics,
         ]
         for command in commands { #expect(OperatorCommand(command.encoded) == command) }
+        // A position past every one is past every one on the other side too.
+        #expect(OperatorCommand(OperatorCommand.digest(actor: nil, until: .max).encoded) == .digest(actor: nil, until: UInt64(Int64.max)))
         for bad: Value in [.null, [:], ["command": "nothing"], ["command": "export"], ["command": "logTail", "count": -1]] {
             #expect(OperatorCommand(bad) == nil)
         }
