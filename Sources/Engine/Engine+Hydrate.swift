@@ -15,53 +15,74 @@ package struct Hydration: Sendable {
 
 extension Engine {
     package static let hydrationMax = 100
+    /// Bytes of the records in one answer, each as often as it was asked for; one record is always given.
+    package static let hydrationBytesMax = 8 << 20
 
     /// Gives the records behind URIs, those that the caller may read (I12). A URI that is asked for twice is answered twice.
     /// - Parameter tellsBlocked: whether enrolled callers learn of records that they may not see.
+    /// - Throws: `Refusal.invalidRequest` where what the caller may read is too much for one answer.
     package func hydrate(_ uris: [ATURI], to caller: Caller, tellsBlocked: Bool) async throws -> Hydration {
         precondition(uris.count <= Self.hydrationMax, "at most \(Self.hydrationMax) records are hydrated at once")
         let viewer = try await viewer(of: caller)
-        var found: [ATURI: HydratedRow] = [:]
-        for (owner, paths) in Self.byOwner(uris) {
-            for (path, row) in try await hydratedRows(at: paths, of: owner, to: viewer) { found[try path.uri(of: owner)] = row }
+        let looksAtHidden = tellsBlocked && ReadPolicy.mayKnowOfHidden(viewer)
+        let rows = try await hydratedRows(uris, to: viewer)
+        // What is hidden is not counted, so that nobody learns its size.
+        let bytes = uris.reduce(0) { $0 + (rows[$1]?.visible?.content.size ?? 0) }
+        guard bytes <= Self.hydrationBytesMax || uris.count == 1 else {
+            throw Refusal.invalidRequest(
+                "these records come to \(bytes) bytes, and one answer has at most \(Self.hydrationBytesMax): ask for fewer at a time")
         }
+        let records = try await hydratedRecords(rows, to: viewer)
         var hydration = Hydration()
         for uri in uris {
-            switch found[uri] {
-            case .visible(let record): hydration.records.append(record)
-            case .hidden where tellsBlocked && ReadPolicy.mayKnowOfHidden(viewer): hydration.blocked.append(uri)
-            case .hidden, nil: hydration.notFound.append(uri)
+            if let record = records[uri] {
+                hydration.records.append(record)
+            } else if looksAtHidden, rows[uri] != nil {
+                hydration.blocked.append(uri)
+            } else {
+                hydration.notFound.append(uri)
             }
         }
         return hydration
     }
 
-    private enum HydratedRow: Sendable {
-        case visible(Readable<RecordContent>)
-        case hidden
+    /// A record that stands behind a URI.
+    private struct HydratedRow: Sendable {
+        let owner: DID
+        /// Nil where it is hidden from the viewer.
+        let visible: Readable<RecordRow>?
     }
 
-    /// URIs that name a DID, a collection and a record key; others lead nowhere here.
-    private static func byOwner(_ uris: [ATURI]) -> [DID: Set<RecordPath>] {
-        var owners: [DID: Set<RecordPath>] = [:]
+    /// What stands behind the URIs that name a DID, a collection and a record key; others lead nowhere here.
+    private func hydratedRows(_ uris: [ATURI], to viewer: Viewer) async throws -> [ATURI: HydratedRow] {
+        var places: [DID: Set<RecordPath>] = [:]
         for uri in uris {
             guard let (owner, path) = uri.place else { continue }
-            owners[owner, default: []].insert(path)
+            places[owner, default: []].insert(path)
         }
-        return owners
-    }
-
-    private func hydratedRows(at paths: Set<RecordPath>, of owner: DID, to viewer: Viewer) async throws -> [RecordPath: HydratedRow] {
-        guard try await log.head(of: owner).sequence > 0 else { return [:] }
-        let rows: [RecordRow] = try await withCurrent(owner) { context, rows in
-            guard context.state.membership != nil else { return [] }
-            return try paths.compactMap { try rows.record($0) }
-        }
-        let visible = rows.filter { ReadPolicy.mayRead($0.scope(owner), as: viewer) }
-        var found = Dictionary(uniqueKeysWithValues: rows.map { ($0.path, HydratedRow.hidden) })
-        for (row, content) in zip(visible, try await contents(of: visible, owner: owner)) {
-            if let record = ReadPolicy.release(content, of: row.scope(owner), to: viewer) { found[row.path] = .visible(record) }
+        var found: [ATURI: HydratedRow] = [:]
+        for (owner, paths) in places {
+            guard try await log.head(of: owner).sequence > 0 else { continue }
+            let rows: [RecordRow] = try await withCurrent(owner) { context, rows in
+                guard context.state.membership != nil else { return [] }
+                return try paths.compactMap { try rows.record($0) }
+            }
+            for row in rows {
+                let visible = ReadPolicy.release(row, of: row.scope(owner), to: viewer)
+                found[try row.path.uri(of: owner)] = HydratedRow(owner: owner, visible: visible)
+            }
         }
         return found
+    }
+
+    private func hydratedRecords(_ rows: [ATURI: HydratedRow], to viewer: Viewer) async throws -> [ATURI: Readable<RecordContent>] {
+        var records: [ATURI: Readable<RecordContent>] = [:]
+        for (owner, owned) in Dictionary(grouping: rows, by: \.value.owner) {
+            let visible = owned.compactMap { uri, row in row.visible.map { (uri: uri, row: $0.content) } }
+            for (place, content) in zip(visible, try await contents(of: visible.map(\.row), owner: owner)) {
+                records[place.uri] = ReadPolicy.release(content, of: place.row.scope(owner), to: viewer)
+            }
+        }
+        return records
     }
 }

@@ -206,6 +206,32 @@ struct ReadPolicyTests {
         return changes
     }
 
+    @Test("records that are too much for one answer are refused, by what the caller may see alone (I12)")
+    func hydrationTooLarge() async throws {
+        let it = try await begin()
+        // With the fields beside it a record is a little more than an eighth of what an answer has.
+        let filling = String(repeating: "x", count: Engine.hydrationBytesMax / 9)
+        var uris: [ATURI] = []
+        for number in 0..<9 {
+            let record = it.deployment.post("x", in: [number < 8 ? "general" : "engineering"])
+                .with("$type", nil).with("filling", .string("\(number)\(filling)"))
+            try await it.deployment.write(it.alice, [.create(record, in: .note, at: .tid(number))])
+            uris.append(try path(.tid(number), in: .note).uri(of: it.alice))
+        }
+        let tooMuch = { (asked: [ATURI], caller: DID) async throws -> Bool in
+            guard case .invalidRequest? = try await refusal({ try await it.engine.hydrate(asked, to: .user(caller), tellsBlocked: false) })
+            else { return false }
+            return true
+        }
+        #expect(try await tooMuch(uris, it.alice))
+        #expect(try await it.engine.hydrate(Array(uris[0..<8]), to: .user(it.alice), tellsBlocked: false).records.count == 8)
+        // Eight of them are hidden from Bob, and say nothing of their size.
+        let bob = try await it.engine.hydrate(uris, to: .user(it.bob), tellsBlocked: false)
+        #expect(bob.records.map(\.content.uri) == [uris[8]] && bob.notFound == Array(uris[0..<8]))
+        #expect(try await tooMuch([ATURI](repeating: uris[8], count: 9), it.bob))
+        #expect(try await !tooMuch([ATURI](repeating: uris[8], count: 8), it.bob))
+    }
+
     @Test("an export since a rev holds what came after it, also where the same content stood before")
     func exportSince() async throws {
         let it = try await begin()
