@@ -167,6 +167,7 @@ struct ActorFileTests {
                     try history.applyNext(to: database)
                     applied += 1
                     #expect(try history.standing(database) == applied, comment)
+                    if Int.random(in: 0..<12, using: &generator) == 0 { try database.settle() }
                 } catch is SQLiteError {
                     failures += 1
                     applied = try history.standing(database)
