@@ -73,7 +73,8 @@ extension Membership {
 extension RepoHead {
     fileprivate init?(row: Value) {
         guard let commit = row["commit"]?.linkValue, let rev = row["rev"]?.stringValue.flatMap({ try? TID($0) }),
-            let data = row["data"]?.linkValue, let signature = row["signature"]?.bytesValue, let sequence = row["sequence"]?.integerValue
+            let data = row["data"]?.linkValue, let signature = row["signature"]?.bytesValue, let sequence = row["sequence"]?.integerValue,
+            sequence > 0
         else { return nil }
         self.init(commit: commit, rev: rev, data: data, signature: signature, sequence: UInt64(sequence))
     }

@@ -90,6 +90,9 @@ final class ActorDatabase: ActorRows {
     }
 
     func recordRow(_ row: SQLiteStatement, collection: NSID) throws -> RecordRow {
+        guard row.integer(3) > 0, row.integer(5) > 0 else {
+            throw ActorStoreError.unreadable(actor: actor, row: "record \(collection)/\(row.text(0)): a number that none has")
+        }
         do {
             return RecordRow(
                 path: RecordPath(collection: collection, recordKey: try RecordKey(row.text(0))), cid: try CID(bytes: row.blob(1)),

@@ -231,6 +231,8 @@ struct ProjectionTests {
     /// What may happen to a file of rows, and is noticed.
     enum Damage: String, CaseIterable, CustomTestStringConvertible {
         case noDatabase, emptyFile, halfAPage, zeroedPages, unreadableState, unreadableRecord, missingNode, wrongNode, missingRecord
+        /// A flipped bit makes a number negative.
+        case negativeRecord, negativeRepo
 
         var testDescription: String { rawValue }
 
@@ -249,6 +251,14 @@ struct ProjectionTests {
             case .missingNode: try execute("DELETE FROM node", path)
             case .wrongNode: try execute("UPDATE node SET bytes = x'a0'", path)
             case .missingRecord: try execute("DELETE FROM record", path)
+            case .negativeRecord: try execute("UPDATE record SET sequence = -sequence", path)
+            case .negativeRepo:
+                let connection = try SQLiteConnection(path: path, options: .disposable)
+                let row = try DAGCBOR.decode(try #require(try connection.single("SELECT row FROM state") { $0.blob(0) }))
+                let repo = try #require(row["repo"]).with("sequence", -7)
+                let hex = DAGCBOR.encode(row.with("repo", repo)).map { String(UInt16($0) + 0x100, radix: 16).dropFirst() }.joined()
+                try connection.execute("UPDATE state SET row = x'\(hex)'")
+                connection.close()
             }
         }
 
