@@ -1,5 +1,6 @@
 import ATProto
 import Simulation
+import Synchronization
 
 /// The tree of a repo with 100,000 records: what one commit costs, and what reading it costs.
 enum MSTBenchmark {
@@ -16,7 +17,14 @@ enum MSTBenchmark {
         let anywhere = try (0..<edits).map { _ in try MSTKey("app.bsky.feed.post/3k\(text(generator.next() >> 9))") }
         let blocks = try stored(tree)
         let root = tree.root()
+        let spread = (0..<edits).map { entries[$0 &* 7919 % records].key }
+        let small = try MST.build(sorted: Array(entries[..<100]))
+        let again = (0..<edits).map { entries[$0 % 100].key }
         return [
+            { [try updates("MST update + changes, 100,000 stored records", of: tree, spread, nodesMax: nil)] },
+            { [try updates("MST update + changes, 100,000 stored records, bounded", of: tree, spread, nodesMax: 512)] },
+            { [try updates("MST update + changes, 100 stored records", of: small, again, nodesMax: nil)] },
+            { [try updates("MST update + changes, 100 stored records, bounded", of: small, again, nodesMax: 512)] },
             { [try inserts("MST insert + changes + root, 100,000 records, TID order", into: tree, later)] },
             { [try inserts("MST insert + changes + root, 100,000 records, random", into: tree, anywhere)] },
             { [try Timing.of("MST build, records", operations: records) { try MST.build(sorted: entries).root() }] },
@@ -53,6 +61,33 @@ enum MSTBenchmark {
             }
             return bytes
         }
+    }
+
+    /// Edits of a tree whose nodes are read as they are needed, each kept as a commit does it.
+    /// - Parameter nodesMax: counted every 64 edits, as for an actor's tree; where there are more, none are kept.
+    private static func updates(_ name: String, of tree: MST, _ keys: [MSTKey], nodesMax: Int?) throws -> Timing {
+        let store = NodeStore(try stored(tree))
+        let source: MST.BlockSource = { cid throws(MSTError) in store.blocks.withLock { $0[cid] } }
+        var tree = MST(root: tree.root(), source: source)
+        return try Timing.of(name, operations: keys.count) {
+            for (number, key) in keys.enumerated() {
+                try tree.update(key, CID(hashing: [UInt8(truncatingIfNeeded: number), UInt8(truncatingIfNeeded: number >> 8)]))
+                let changes = tree.takeChanges()
+                store.blocks.withLock { blocks in
+                    for block in changes.added { blocks[block.cid] = block.bytes }
+                    for cid in changes.removed { blocks[cid] = nil }
+                }
+                guard let nodesMax, number % 64 == 63, tree.loadedNodeCount > nodesMax else { continue }
+                tree = MST(root: tree.root(), source: source)
+            }
+            return tree.root()
+        }
+    }
+
+    private final class NodeStore: Sendable {
+        let blocks: Mutex<[CID: [UInt8]]>
+
+        init(_ blocks: [CID: [UInt8]]) { self.blocks = Mutex(blocks) }
     }
 
     private static func entries(_ count: Int, seed: UInt64) throws -> [(key: MSTKey, value: CID)] {
