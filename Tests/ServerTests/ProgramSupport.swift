@@ -62,13 +62,13 @@ struct ProgramUnderTest {
     }
 
     @discardableResult
-    func write(_ text: String, as caller: String, in boundary: String = "general") async throws -> HTTPAnswer {
+    func write(_ text: String, as caller: String, in boundary: String = "general", at rkey: String? = nil) async throws -> HTTPAnswer {
         let record: Value = [
             "$type": .string(Service.post), "text": .string(text), "createdAt": "2026-01-01T00:00:00.000Z",
             "boundary": ["values": [["value": .string("\(ServedDirectory.service)/\(boundary)")]]],
         ]
-        return try await ask(
-            "POST", "/xrpc/com.atproto.repo.createRecord", as: caller,
-            body: ["repo": .string(caller), "collection": .string(Service.post), "record": record])
+        var input: ValueMap = ["repo": .string(caller), "collection": .string(Service.post), "record": record]
+        if let rkey { input["rkey"] = .string(rkey) }
+        return try await ask("POST", "/xrpc/com.atproto.repo.createRecord", as: caller, body: .map(input))
     }
 }
