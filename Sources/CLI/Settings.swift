@@ -4,32 +4,13 @@ import Keys
 import Logging
 import Server
 
-/// One environment variable of the service: its exact name, its default, and what is allowed.
-struct SettingDefinition: Sendable {
-    enum State: String, Sendable {
-        /// The service does what it says.
-        case used
-        /// It belongs to a part that this release does not have; it is parsed and listed, and changes nothing.
-        case unused
-    }
-
-    let name: String
-    var defaultText: String?
-    var isRequired = false
-    var isSecret = false
-    /// A secret of any characters.
-    var isPassword = false
-    var state = State.used
-    /// Says what is allowed, where a text is not.
-    let refuse: @Sendable (String) -> String?
-}
-
 /// A setting that cannot be used. The text names the variable, its value (unless secret) and what is allowed.
 struct SettingsError: Error, CustomStringConvertible {
     let description: String
 }
 
-/// The service's settings: every variable of the configuration document under its exact name and default, parsed strictly.
+/// The service's settings: every variable of the configuration document under its exact name and default, parsed strictly
+/// (`SettingRules`) and brought into one form.
 struct Settings: Sendable {
     /// The variables with the text in force and where it came from.
     let texts: [String: (text: String?, source: String)]
@@ -39,16 +20,20 @@ struct Settings: Sendable {
     init(environment: [String: String]) throws(SettingsError) {
         var texts: [String: (String?, String)] = [:]
         for definition in Self.definitions {
-            // A password is what it is, to the last space.
-            let text = environment[definition.name].map { definition.isPassword ? $0 : Self.trimmed($0[...]) }
+            let text = environment[definition.name].map { definition.secrecy == .password ? $0 : $0[...].trimmed }
+            var inForce = definition.defaultText
             let given = text.flatMap { $0.isEmpty ? nil : $0 }
-            if let given, let allowed = definition.refuse(given) {
-                let shown = definition.isSecret ? "(secret)" : "\"\(given)\""
-                throw SettingsError(description: "\(definition.name)=\(shown) is not allowed: \(allowed)")
+            if let given {
+                do throws(NotAllowed) {
+                    // Bytes that are no UTF-8 have become this by now: a password would not be the one that was meant.
+                    guard !given.unicodeScalars.contains("\u{FFFD}") else { throw NotAllowed("text in UTF-8") }
+                    inForce = try definition.rule(given)
+                } catch {
+                    throw SettingsError(
+                        description: "\(definition.name)=\(Self.shown(given, of: definition)) is not allowed: \(error.allowed)")
+                }
             }
-            texts[definition.name] = (
-                given ?? definition.defaultText, given == nil ? (definition.defaultText == nil ? "unset" : "default") : "environment"
-            )
+            texts[definition.name] = (inForce, given == nil ? (definition.defaultText == nil ? "unset" : "default") : "environment")
         }
         self.texts = texts
         let names = Set(Self.definitions.map(\.name))
@@ -64,13 +49,13 @@ struct Settings: Sendable {
     private func text(_ name: String) -> String? { texts[name]!.text }
 
     private func list(_ name: String) -> [String] {
-        (text(name) ?? "").split(separator: ",").map(Self.trimmed).filter { !$0.isEmpty }
+        (text(name) ?? "").split(separator: ",").map(String.init)
     }
 
     private func integer(_ name: String) -> Int { Int(text(name)!)! }  // `init` let nothing else through.
 
     var serviceDID: DID? { text("STRATOS_SERVICE_DID").flatMap { try? DID($0) } }
-    var publicURL: String? { text("STRATOS_PUBLIC_URL").map { $0.hasSuffix("/") ? String($0.dropLast()) : $0 } }
+    var publicURL: String? { text("STRATOS_PUBLIC_URL") }
     var allowedDomains: [String] { list("STRATOS_ALLOWED_DOMAINS") }
     var autoEnrollDomains: [String] { list("STRATOS_AUTO_ENROLL_DOMAINS") }
     var port: Int { integer("STRATOS_PORT") }
@@ -125,7 +110,7 @@ struct Settings: Sendable {
         var listing = ValueMap()
         for definition in Self.definitions {
             let (text, source) = texts[definition.name]!
-            let shown: Value = text.map { .string(definition.isSecret ? "********" : $0) } ?? .null
+            let shown: Value = text.map { .string(definition.secrecy == .open ? $0 : "********") } ?? .null
             listing[definition.name] = .map([
                 "value": shown, "source": .string(source), "state": .string(definition.state.rawValue),
             ])
@@ -133,131 +118,13 @@ struct Settings: Sendable {
         return .map(listing)
     }
 
-    private static func trimmed(_ text: Substring) -> String {
-        var text = text
-        while text.first?.isWhitespace == true { text.removeFirst() }
-        while text.last?.isWhitespace == true { text.removeLast() }
-        return String(text)
-    }
-}
-
-extension Settings {
-    static let definitions: [SettingDefinition] = [
-        .init(name: "STRATOS_SERVICE_DID", isRequired: true, refuse: serviceDIDText),
-        .init(name: "STRATOS_PUBLIC_URL", isRequired: true, refuse: url),
-        .init(name: "STRATOS_ALLOWED_DOMAINS", isRequired: true, refuse: names),
-        .init(name: "STRATOS_PORT", defaultText: "3100", refuse: integer(1...65535)),
-        .init(name: "STRATOS_SERVICE_FRAGMENT", defaultText: "atproto_pns", refuse: fragment),
-        .init(name: "STRATOS_DATA_DIR", defaultText: "./data", refuse: { _ in nil }),
-        .init(name: "STORAGE_BACKEND", defaultText: "sqlite", refuse: oneOf("sqlite", later: "postgres")),
-        .init(name: "STRATOS_POSTGRES_URL", isSecret: true, state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_PG_HOST", state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_PG_PORT", defaultText: "5432", state: .unused, refuse: integer(1...65535)),
-        .init(name: "STRATOS_PG_USERNAME", defaultText: "stratos", state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_PG_PASSWORD", isSecret: true, isPassword: true, state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_PG_DBNAME", defaultText: "stratos", state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_PG_ACTOR_POOL_SIZE", state: .unused, refuse: integer(1...10_000)),
-        .init(name: "STRATOS_PG_ADMIN_POOL_SIZE", state: .unused, refuse: integer(1...10_000)),
-        .init(name: "STRATOS_BLOB_STORAGE", defaultText: "local", refuse: oneOf("local", later: "s3")),
-        .init(name: "STRATOS_S3_BUCKET", state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_S3_REGION", state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_S3_ENDPOINT", state: .unused, refuse: url),
-        .init(name: "STRATOS_S3_ACCESS_KEY", isSecret: true, state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_S3_SECRET_KEY", isSecret: true, state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_ENROLLMENT_MODE", defaultText: "allowlist", state: .unused, refuse: oneOf("open", "allowlist")),
-        .init(name: "STRATOS_ALLOWED_DIDS", state: .unused, refuse: dids),
-        .init(name: "STRATOS_ALLOWED_PDS_ENDPOINTS", state: .unused, refuse: urls),
-        .init(name: "STRATOS_AUTO_ENROLL_DOMAINS", refuse: names),
-        .init(name: "STRATOS_PLC_URL", defaultText: "https://plc.directory", refuse: url),
-        .init(name: "STRATOS_OAUTH_CLIENT_ID", state: .unused, refuse: url),
-        .init(name: "STRATOS_OAUTH_REDIRECT_URI", state: .unused, refuse: url),
-        .init(name: "STRATOS_ALLOWED_APPVIEWS", refuse: dids),
-        .init(name: "STRATOS_SIGNING_KEY_HEX", isSecret: true, refuse: keyHex),
-        .init(name: "STRATOS_IMPORT_MAX_BYTES", defaultText: "268435456", refuse: integer(1...(1 << 40))),
-        .init(name: "STRATOS_WRITE_RATE_MAX_WRITES", defaultText: "300", refuse: integer(1...1_000_000_000)),
-        .init(name: "STRATOS_WRITE_RATE_WINDOW_MS", defaultText: "60000", refuse: integer(1...86_400_000)),
-        .init(name: "STRATOS_WRITE_RATE_COOLDOWN_MS", defaultText: "10000", refuse: integer(0...86_400_000)),
-        .init(name: "STRATOS_WRITE_RATE_COOLDOWN_JITTER_MS", defaultText: "1000", refuse: integer(0...86_400_000)),
-        .init(name: "STRATOS_LOG_LEVEL", defaultText: "info", refuse: logLevel),
-        .init(name: "LOG_LEVEL", refuse: logLevel),
-        .init(name: "STRATOS_DEV_MODE", defaultText: "false", refuse: oneOf("true", "false")),
-        .init(name: "STRATOS_ADMIN_PASSWORD", isSecret: true, isPassword: true, refuse: { _ in nil }),
-        .init(name: "STRATOS_SYNC_TOKEN", isSecret: true, isPassword: true, state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_RETENTION_DAYS", defaultText: "30", state: .unused, refuse: integer(1...36_500)),
-        .init(name: "STRATOS_HYDRATE_BLOCKED", defaultText: "false", refuse: oneOf("true", "false")),
-        .init(name: "STRATOS_MEMBER_PROOFS", defaultText: "false", refuse: oneOf("true", "false")),
-        .init(name: "STRATOS_PUBLIC_ENROLLMENTS", defaultText: "false", refuse: oneOf("true", "false")),
-        .init(name: "STRATOS_STREAM_CONNECTIONS_MAX", defaultText: "2000", state: .unused, refuse: integer(1...1_000_000)),
-        .init(name: "STRATOS_STREAM_IDLE_SECONDS", defaultText: "60", state: .unused, refuse: integer(1...86_400)),
-        .init(name: "STRATOS_OAUTH_CLIENT_SECRET", isSecret: true, state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_OAUTH_CLIENT_NAME", state: .unused, refuse: { _ in nil }),
-        .init(name: "STRATOS_OAUTH_LOGO_URI", state: .unused, refuse: url),
-        .init(name: "STRATOS_OAUTH_TOS_URI", state: .unused, refuse: url),
-        .init(name: "STRATOS_OAUTH_POLICY_URI", state: .unused, refuse: url),
-        .init(name: "STRATOS_REPO_URL", refuse: url),
-        .init(name: "STRATOS_OPERATOR_CONTACT", refuse: headerText),
-    ]
-
-    @Sendable private static func serviceDIDText(_ text: String) -> String? {
-        guard (try? DID(text)) != nil, text.utf8.count <= 188 else {
-            return "a DID of at most 188 bytes, such as did:web:stratos.example.com"
+    /// A value that was refused, in quotes, as a human may see it: short, on one line, and without what may be a password.
+    private static func shown(_ text: String, of definition: SettingDefinition) -> String {
+        guard definition.secrecy == .open else { return "(secret)" }
+        var shown = text
+        if let scheme = shown.firstRange(of: "://"), let at = shown.lastIndex(of: "@"), scheme.upperBound < at {
+            shown.replaceSubrange(scheme.upperBound..<at, with: "********")
         }
-        return nil
-    }
-
-    @Sendable private static func headerText(_ text: String) -> String? {
-        text.utf8.count <= 200 && text.utf8.allSatisfy({ (0x20...0x7E).contains($0) }) ? nil : "up to 200 characters of ASCII"
-    }
-
-    @Sendable private static func url(_ text: String) -> String? {
-        let rest = text.hasPrefix("https://") ? text.dropFirst(8) : text.hasPrefix("http://") ? text.dropFirst(7) : ""
-        guard let first = rest.first, first != "/", !text.contains(where: { $0.isWhitespace || $0 == "?" || $0 == "#" || $0 == "@" }) else {
-            return "an http or https URL without credentials, query or fragment"
-        }
-        return nil
-    }
-
-    @Sendable private static func urls(_ text: String) -> String? {
-        text.split(separator: ",").map(trimmed).compactMap(url).first.map { "a list, separated by commas, of: \($0)" }
-    }
-
-    @Sendable private static func dids(_ text: String) -> String? {
-        text.split(separator: ",").map(trimmed).allSatisfy { (try? DID($0)) != nil } ? nil : "a list of DIDs, separated by commas"
-    }
-
-    @Sendable private static func names(_ text: String) -> String? {
-        let names = text.split(separator: ",").map(trimmed)
-        guard !names.isEmpty, names.allSatisfy(BoundaryName.isBare) else {
-            return "a list, separated by commas, of bare names of 1 to 64 characters of A–Z a–z 0–9 . _ -"
-        }
-        return nil
-    }
-
-    @Sendable private static func fragment(_ text: String) -> String? {
-        BoundaryName.isBare(text) ? nil : "1 to 64 characters of A–Z a–z 0–9 . _ -"
-    }
-
-    @Sendable private static func keyHex(_ text: String) -> String? {
-        let isHex = text.utf8.count == 64 && text.utf8.allSatisfy({ Character(UnicodeScalar($0)).isHexDigit })
-        guard isHex, (try? PrivateKey(curve: .k256, rawBytes: Hex.decode(text))) != nil else {
-            return "64 hexadecimal digits, a secp256k1 private key (not zero, and below the order of the curve)"
-        }
-        return nil
-    }
-
-    @Sendable private static func logLevel(_ text: String) -> String? {
-        ["fatal", "error", "warn", "info", "debug", "trace", "silent"].contains(text)
-            ? nil : "one of fatal, error, warn, info, debug, trace, silent"
-    }
-
-    private static func integer(_ range: ClosedRange<Int>) -> @Sendable (String) -> String? {
-        { text in Int(text).map(range.contains) == true ? nil : "a whole number from \(range.lowerBound) to \(range.upperBound)" }
-    }
-
-    private static func oneOf(_ allowed: String..., later: String? = nil) -> @Sendable (String) -> String? {
-        { text in
-            if text == later { return "\(text) is not in this release; allowed: \(allowed.joined(separator: ", "))" }
-            return allowed.contains(text) ? nil : "one of \(allowed.joined(separator: ", "))"
-        }
+        return String(reflecting: String(shown.prefix(200))) + (shown.count > 200 ? "…" : "")
     }
 }

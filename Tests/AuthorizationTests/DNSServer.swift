@@ -1,4 +1,5 @@
 import Foundation
+import Simulation
 import Synchronization
 
 /// A name server on 127.0.0.1 that answers over UDP, and over TCP if the test says what, with the bytes that the test makes of

@@ -1,6 +1,7 @@
 import ATProto
 import Authorization
 import Keys
+import Simulation
 import Testing
 
 /// Resolution against real servers on this machine that do what hostile and broken ones do.

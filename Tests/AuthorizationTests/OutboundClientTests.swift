@@ -1,5 +1,6 @@
 import Authorization
 import Foundation
+import Simulation
 import Synchronization
 import Testing
 

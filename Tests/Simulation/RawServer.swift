@@ -1,17 +1,25 @@
-import Foundation
+package import Foundation
 import Synchronization
 
 /// A server on 127.0.0.1 whose every byte the test writes, one thread a connection, so that it can be as slow, endless and wrong
 /// as a stranger's. It listens until it is stopped or let go.
-final class RawServer: Sendable {
-    struct Failure: Error { let operation: String, code: Int32 }
+package final class RawServer: Sendable {
+    package struct Failure: Error {
+        package let operation: String
+        package let code: Int32
 
-    let port: UInt16
+        package init(operation: String, code: Int32) {
+            self.operation = operation
+            self.code = code
+        }
+    }
+
+    package let port: UInt16
     private let log: RequestLog
     private let listener: Int32
 
     /// - Parameter answer: called once for each connection, when its first request's head has arrived. The connection ends with it.
-    init(_ answer: @escaping @Sendable (RawConnection) -> Void) throws {
+    package init(_ answer: @escaping @Sendable (RawConnection) -> Void) throws {
         let log = RequestLog()
         self.log = log
         (listener, port) = try Self.listen()
@@ -32,18 +40,18 @@ final class RawServer: Sendable {
     }
 
     /// Answers every request with one response.
-    convenience init(status: Int = 200, type: String? = "application/json", headers: String = "", body: String) throws {
+    package convenience init(status: Int = 200, type: String? = "application/json", headers: String = "", body: String) throws {
         try self.init { $0.respond(status: status, type: type, headers: headers, body: [UInt8](body.utf8)) }
     }
 
     deinit { stop() }
 
-    func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
+    package func stop() { shutdown(listener, Int32(SHUT_RDWR)) }
 
-    var origin: String { "http://127.0.0.1:\(port)" }
+    package var origin: String { "http://127.0.0.1:\(port)" }
     /// The heads of the requests, as they came.
-    var requests: [String] { log.requests }
-    var connectionCount: Int { log.connectionCount }
+    package var requests: [String] { log.requests }
+    package var connectionCount: Int { log.connectionCount }
 
     private static func listen() throws -> (listener: Int32, port: UInt16) {
         let listener = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
@@ -72,10 +80,10 @@ private final class RequestLog: Sendable {
 }
 
 /// One connection to a `RawServer`, its first request read.
-struct RawConnection: Sendable {
+package struct RawConnection: Sendable {
     private let descriptor: Int32
     /// The request's head up to the empty line; of a client that does not speak HTTP, its first bytes.
-    let head: String
+    package let head: String
 
     fileprivate init?(descriptor: Int32) {
         self.descriptor = descriptor
@@ -92,16 +100,16 @@ struct RawConnection: Sendable {
     }
 
     /// What follows the method.
-    var path: String { head.split(separator: " ").dropFirst().first.map(String.init) ?? "" }
+    package var path: String { head.split(separator: " ").dropFirst().first.map(String.init) ?? "" }
 
-    func header(_ name: String) -> String? {
+    package func header(_ name: String) -> String? {
         head.split(separator: "\r\n").first { $0.lowercased().hasPrefix(name.lowercased() + ": ") }
             .map { String($0.dropFirst(name.count + 2)) }
     }
 
     /// - Returns: false once the client has gone.
     @discardableResult
-    func send(_ bytes: [UInt8]) -> Bool {
+    package func send(_ bytes: [UInt8]) -> Bool {
         var sent = 0
         while sent < bytes.count {
             let count = bytes[sent...].withUnsafeBytes { Glibc.send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
@@ -112,27 +120,27 @@ struct RawConnection: Sendable {
     }
 
     @discardableResult
-    func send(_ text: String) -> Bool { send([UInt8](text.utf8)) }
+    package func send(_ text: String) -> Bool { send([UInt8](text.utf8)) }
 
-    func respond(status: Int = 200, type: String? = "application/json", headers: String = "", body: [UInt8]) {
+    package func respond(status: Int = 200, type: String? = "application/json", headers: String = "", body: [UInt8]) {
         let typeLine = type.map { "Content-Type: \($0)\r\n" } ?? ""
         send("HTTP/1.1 \(status) X\r\n\(typeLine)\(headers)Content-Length: \(body.count)\r\nConnection: close\r\n\r\n")
         send(body)
     }
 
     /// Waits until the client has gone, or a little longer than any test.
-    func waitForEnd() {
+    package func waitForEnd() {
         var limit = timeval(tv_sec: 20, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         var byte: UInt8 = 0
         while recv(descriptor, &byte, 1, 0) > 0 {}
     }
 
-    func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }
+    package func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }
 }
 
 extension sockaddr_in {
-    static func loopback(port: UInt16) -> sockaddr_in {
+    package static func loopback(port: UInt16) -> sockaddr_in {
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
@@ -140,11 +148,11 @@ extension sockaddr_in {
         return address
     }
 
-    mutating func withSockaddr<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
+    package mutating func withSockaddr<Result>(_ body: (UnsafePointer<sockaddr>, socklen_t) -> Result) -> Result {
         withMutableSockaddr { body($0, socklen_t(MemoryLayout<sockaddr_in>.size)) }
     }
 
-    mutating func withMutableSockaddr<Result>(_ body: (UnsafeMutablePointer<sockaddr>) -> Result) -> Result {
+    package mutating func withMutableSockaddr<Result>(_ body: (UnsafeMutablePointer<sockaddr>) -> Result) -> Result {
         withUnsafeMutablePointer(to: &self) { $0.withMemoryRebound(to: sockaddr.self, capacity: 1, body) }
     }
 }
