@@ -1,3 +1,4 @@
+import ATProto
 import HTTPTypes
 import Hummingbird
 import Logging
@@ -36,7 +37,20 @@ struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
         response.headers[.dpopNonce] = nonce()
         response.headers[.accessControlAllowOrigin] = "*"
         response.headers[.accessControlExposeHeaders] = "DPoP-Nonce,WWW-Authenticate,x-trace-id"
+        logger.debug(
+            "request",
+            metadata: [
+                "trace": .string(trace), "method": .string(request.method.rawValue), "route": .string(Self.route(of: request)),
+                "status": .stringConvertible(response.status.code),
+            ])
         return response
+    }
+
+    /// What was asked for, as far as it can say nothing of anybody: the method's name, or a plain path of our own.
+    private static func route(of request: Request) -> String {
+        let path = request.uri.path
+        if path.hasPrefix("/xrpc/") { return (try? NSID(String(path.dropFirst(6))))?.description ?? "no method" }
+        return ["/", "/health", "/ready", "/robots.txt", "/.well-known/did.json"].contains(path) ? path : "other"
     }
 
     private func refusal(_ error: any Error, of request: Request, trace: String) -> XRPCError {
@@ -45,7 +59,7 @@ struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
             guard refusal.status == .notFound else { return XRPCError(refusal.status, "InvalidRequest", refusal.status.reasonPhrase) }
             return request.uri.path == "/xrpc" || request.uri.path.hasPrefix("/xrpc/") ? .invalidPath : .notFound
         }
-        logger.error("request failed", metadata: ["trace": .string(trace), "path": .string(request.uri.path), "error": "\(error)"])
+        logger.error("request failed", metadata: ["trace": .string(trace), "route": .string(Self.route(of: request)), "error": "\(error)"])
         return .internalServerError
     }
 

@@ -51,6 +51,8 @@ final class Service: Sendable {
     let actors: ActorDatabases
     let engine: Engine
     let clock = TestClock()
+    /// Sees every line that is logged at any level, and every credential that `ask` sends: none may stand in the other.
+    let watch = LogWatch()
     let router: RouterResponder<ConnectionContext>
     private let configuration: ServerConfiguration
     private let isClosed = Mutex(false)
@@ -63,7 +65,7 @@ final class Service: Sendable {
         let deployment = Deployment(
             serviceDID: try DID(Self.did), allowedDomains: ["general", "writers", "others"], autoEnrollDomains: [], missing: [],
             version: "test", build: [UInt8](repeating: 0, count: 32))
-        let clock = clock
+        let (clock, watch) = (clock, watch)
         let generator = Mutex(SeededGenerator(seed: TestFiles.seed))
         let surroundings = Surroundings(
             now: { clock.microseconds() }, random: { count in generator.withLock { $0.bytes(count) } })
@@ -72,8 +74,14 @@ final class Service: Sendable {
         let files = ActorDirectory(dataDirectory: directory.path)
         engine = Engine(
             log: settings.log(store), readModel: actors,
-            keys: ActorKeys(read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }), authority: authority,
-            lexicons: .embedded, surroundings: surroundings, logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
+            keys: ActorKeys(
+                read: { try files.signingKey(of: $0) },
+                keep: { key, actor in
+                    try watch.keep(key, as: "an actor's key")
+                    try files.keep(key, of: actor)
+                }), authority: authority,
+            lexicons: .embedded, surroundings: surroundings, logger: Logger(label: "test", factory: watch.handler))
+        try watch.keep(key, as: "the service's key")
         configuration = ServerConfiguration(
             serviceDID: Self.did, publicURL: Self.publicURL, serviceFragment: settings.fragment,
             publicKeyMultibase: key.publicKey.multibase, version: "test", writeRate: settings.rate,
@@ -121,6 +129,7 @@ final class Service: Sendable {
         guard isFirst else { return }
         store.close()
         actors.close()
+        for finding in watch.findings() { Issue.record("a secret was logged: \(finding)") }
     }
 
     @discardableResult
@@ -141,10 +150,19 @@ final class Service: Sendable {
         if let caller { headers[.authorization] = "Bearer \(caller)" }
         if let type { headers[.contentType] = type }
         let sent = headers
+        keepSecrets(of: sent)
         return try await Application(responder: other ?? router, logger: engine.logger).test(.router) { client in
             let response = try await client.executeRequest(
                 uri: target, method: method, headers: sent, body: body.map { ByteBuffer(bytes: $0) })
             return Answer(status: response.status.code, headers: response.headers, body: Array(response.body.readableBytesView))
+        }
+    }
+
+    private func keepSecrets(of headers: HTTPFields) {
+        for value in headers[values: .authorization] { watch.keep(authorization: value) }
+        for value in headers[values: HTTPField.Name("DPoP")!] { watch.keep(value, as: "a proof") }
+        for value in headers[values: HTTPField.Name("Idempotency-Key")!] where value.utf8.count >= 8 {
+            watch.keep(value, as: "an idempotency key")
         }
     }
 
@@ -190,6 +208,8 @@ extension Service {
         _ record: Value, at rkey: String? = nil, collection: String = Service.post, as caller: String = Service.alice,
         sourceLocation: SourceLocation = #_sourceLocation
     ) async throws -> Answer {
+        // Shorter texts are words that stand in other places too.
+        if let text = record["text"]?.stringValue, text.utf8.count >= 12 { watch.keep(text, as: "a record's text") }
         var input: ValueMap = ["repo": .string(caller), "collection": .string(collection), "record": record]
         if let rkey { input["rkey"] = .string(rkey) }
         if collection != Service.post { input["validate"] = false }
