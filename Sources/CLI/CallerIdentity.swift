@@ -6,21 +6,33 @@ import EventLog
 /// How the served process finds out who calls: its calls to directories and to people's own servers, and the authenticator over them.
 struct CallerIdentity {
     let authenticator: Authenticator
+    let accounts: Accounts
     private let client: OutboundClient
     /// For the directory alone, which the operator chose: it may stand on a private address, and strangers' servers that answer slowly
     /// take none of its places.
     private let directory: OutboundClient
+    /// For the hosts of handles that members ask for: few at a time, and none of those that credentials wait for.
+    private let nameClient: OutboundClient
 
     init(_ settings: Settings, authority: Authority, engine: Engine) {
         // In development, directories and servers are on this machine or near it.
         let userAgent = settings.userAgent(version: Stratos.version)
-        client = OutboundClient(filter: settings.isDevelopment ? .any : .publicOnly, userAgent: userAgent)
+        let filter = settings.isDevelopment ? AddressFilter.any : .publicOnly
+        client = OutboundClient(filter: filter, userAgent: userAgent)
         directory = OutboundClient(filter: .any, userAgent: userAgent)
         let now = Surroundings.ofThisMachine.now
         let names = TextRecords()
         let identities = IdentityResolver(
             outbound: client.outbound, directory: directory.outbound, plcURL: settings.plcURL, allowsHTTP: settings.isDevelopment, now: now,
             txt: { try await names.records(of: $0) })
+        nameClient = OutboundClient(filter: filter, userAgent: userAgent, transfersMax: 8, waitingMax: 32)
+        let nameRecords = TextRecords(threadsMax: 4, waitingMax: 32)
+        accounts = Accounts(
+            members: identities,
+            names: IdentityResolver(
+                outbound: nameClient.outbound, directory: directory.outbound, plcURL: settings.plcURL,
+                allowsHTTP: settings.isDevelopment, now: now, txt: { try await nameRecords.records(of: $0) },
+                limits: ResolutionLimits(chainTimeout: .seconds(5), answersMax: 2_000, cacheBytesMax: 4 << 20)))
         let issuers = TokenIssuers(resolver: identities, outbound: client.outbound, allowsHTTP: settings.isDevelopment, now: now)
         authenticator = Authenticator(
             service: authority.terms.serviceDID, appViews: settings.appViews, nonces: DPoPNonces(serviceKey: authority.key),
@@ -32,5 +44,6 @@ struct CallerIdentity {
     func close() {
         client.close()
         directory.close()
+        nameClient.close()
     }
 }

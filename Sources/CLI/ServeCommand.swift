@@ -29,14 +29,14 @@ struct ServeCommand: AsyncParsableCommand {
         guard let authority = directory.authority else { preconditionFailure("a served directory is opened with authority") }
         warn(of: settings, logger)
         let engine = directory.engine
+        let identity = CallerIdentity(settings, authority: authority, engine: engine)
+        defer { identity.close() }
         let configuration = ServerConfiguration(
             serviceDID: authority.terms.serviceDID.description, publicURL: publicURL, serviceFragment: settings.serviceFragment,
             publicKeyMultibase: authority.key.publicKey.multibase, version: Stratos.version, writeRate: settings.writeRate,
             imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax),
             hydrateTellsBlocked: settings.hydrateTellsBlocked, enrollmentsArePublic: settings.enrollmentsArePublic,
-            membersGetProofs: settings.membersGetProofs, probes: directory.probes)
-        let identity = CallerIdentity(settings, authority: authority, engine: engine)
-        defer { identity.close() }
+            membersGetProofs: settings.membersGetProofs, accounts: identity.accounts, probes: directory.probes)
         let router = try routes(engine: engine, configuration: configuration, authenticator: identity.authenticator, logger: logger)
         let socket = ControlSocket(path: directory.path + "/stratos.sock", logger: logger) { command, emit in
             try await engine.perform(command, open: ImportSource.file, emit: emit)

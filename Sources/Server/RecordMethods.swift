@@ -7,7 +7,7 @@ import HTTPTypes
 import Hummingbird
 
 /// `com.atproto.repo.*`: writing and reading records (wire contract, section 1.3).
-func recordMethods(_ engine: Engine, writer: RecordWriter) throws -> [XRPCMethod] {
+func recordMethods(_ engine: Engine, writer: RecordWriter, accounts: Accounts) throws -> [XRPCMethod] {
     [
         XRPCMethod(id: try NSID("com.atproto.repo.createRecord"), kind: .procedure, access: .user) { call in
             let receipt = try await writer.write(call, refusal: "Cannot create record for another user") { input in
@@ -36,7 +36,7 @@ func recordMethods(_ engine: Engine, writer: RecordWriter) throws -> [XRPCMethod
             return .json(["results": .array(results), "commit": receipt.commitAnswer])
         },
         XRPCMethod(id: try NSID("com.atproto.repo.getRecord"), kind: .query, access: .open) { call in
-            guard let owner = call.did("repo") else { throw XRPCError.recordNotFound }
+            guard let owner = await owner(call, accounts) else { throw XRPCError.recordNotFound }
             let cid = try call.parameters["cid"]?.stringValue.map(parsedCID)
             guard let record = try await engine.record(at: try call.path(), of: owner, cid: cid, to: call.caller) else {
                 throw XRPCError.recordNotFound
@@ -44,7 +44,7 @@ func recordMethods(_ engine: Engine, writer: RecordWriter) throws -> [XRPCMethod
             return .json(record.content.response)
         },
         XRPCMethod(id: try NSID("com.atproto.repo.listRecords"), kind: .query, access: .open) { call in
-            guard let owner = call.did("repo") else { return .json(["records": []]) }
+            guard let owner = await owner(call, accounts) else { return .json(["records": []]) }
             let page = try await engine.records(
                 in: try call.collection(), of: owner, after: try call.parameters["cursor"]?.stringValue.map(cursor),
                 reversed: call.parameters["reverse"]?.boolValue ?? false, limit: Int(call.parameters["limit"]?.integerValue ?? 50),
@@ -54,16 +54,24 @@ func recordMethods(_ engine: Engine, writer: RecordWriter) throws -> [XRPCMethod
             return .json(.map(answer))
         },
         XRPCMethod(id: try NSID("com.atproto.repo.describeRepo"), kind: .query, access: .open) { call in
-            guard let owner = call.did("repo"), let collections = try await engine.collections(of: owner, to: call.caller) else {
+            guard let owner = await owner(call, accounts), let collections = try await engine.collections(of: owner, to: call.caller) else {
                 throw XRPCError.repoNotFound
             }
-            // No identity is resolved in this release, so nothing is said of the handle.
+            // Asked only now, when it is known that there is something to tell.
+            let account = await accounts.description(of: owner)
             return .json([
-                "handle": .string(owner.description), "did": .string(owner.description), "didDoc": ["id": .string(owner.description)],
-                "collections": .array(collections.content.map { .string($0.description) }), "handleIsCorrect": false,
+                "handle": .string(account?.handle?.description ?? owner.description), "did": .string(owner.description),
+                "didDoc": account?.document ?? ["id": .string(owner.description)],
+                "collections": .array(collections.content.map { .string($0.description) }),
+                "handleIsCorrect": .bool(account?.handleIsCorrect ?? false),
             ])
         },
     ]
+}
+
+/// Whose repo the parameter `repo` names, by DID or by handle; nil is answered like a repo that nobody knows.
+private func owner(_ call: XRPCCall, _ accounts: Accounts) async -> DID? {
+    await accounts.account(call.parameters["repo"]?.stringValue ?? "", for: call.caller)
 }
 
 /// Writes on behalf of a caller: whose repo it is, how often, and then the engine.

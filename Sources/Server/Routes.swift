@@ -23,6 +23,8 @@ package struct ServerConfiguration: Sendable {
     package let enrollmentsArePublic: Bool
     /// Whether a member gets the proof of a record also where it names records that the member may not read.
     package let membersGetProofs: Bool
+    /// Who is behind a handle, and what accounts publish of themselves.
+    package let accounts: Accounts
     /// What `/health` and `/ready` ask, each under the name of its component; it throws where that does not work.
     package let probes: [(name: String, probe: @Sendable () async throws -> Void)]
     /// The time by which writes are counted.
@@ -31,7 +33,7 @@ package struct ServerConfiguration: Sendable {
     package init(
         serviceDID: String, publicURL: String, serviceFragment: String, publicKeyMultibase: String, version: String, writeRate: WriteRate,
         imports: ImportStaging, hydrateTellsBlocked: Bool = false, enrollmentsArePublic: Bool = false,
-        membersGetProofs: Bool = false, probes: [(name: String, probe: @Sendable () async throws -> Void)],
+        membersGetProofs: Bool = false, accounts: Accounts = .unknown, probes: [(name: String, probe: @Sendable () async throws -> Void)],
         now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
         self.serviceDID = serviceDID
@@ -44,6 +46,7 @@ package struct ServerConfiguration: Sendable {
         self.hydrateTellsBlocked = hydrateTellsBlocked
         self.enrollmentsArePublic = enrollmentsArePublic
         self.membersGetProofs = membersGetProofs
+        self.accounts = accounts
         self.probes = probes
         self.now = now
     }
@@ -58,7 +61,7 @@ package func routes(
     router.add(middleware: EdgeMiddleware(logger: logger, nonce: { authenticator.nonce }))
     let writer = RecordWriter(engine: engine, limiter: WriteRateLimiter(configuration.writeRate), now: configuration.now)
     let methods =
-        try recordMethods(engine, writer: writer)
+        try recordMethods(engine, writer: writer, accounts: configuration.accounts)
         + repoMethods(engine, configuration) + sharingMethods(engine, configuration) + administratorMethods(engine)
     let dispatcher = XRPCDispatcher(
         methods, lexicons: engine.lexicons,

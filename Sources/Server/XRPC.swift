@@ -75,7 +75,7 @@ struct XRPCCall: Sendable {
         }
     }
 
-    /// A parameter that must be a DID; nil where it is a handle, which this release does not resolve.
+    /// A parameter that must be a DID; nil where it is none.
     func did(_ parameter: String) -> DID? { parameters[parameter]?.stringValue.flatMap { try? DID($0) } }
 
     func collection() throws(XRPCError) -> NSID {

@@ -282,16 +282,29 @@ import Testing
         #expect(try await resolver(allowsHTTP: true).did(of: try Handle("alice.test")) == alice)
     }
 
-    @Test("a handle is verified when the document names it and it names the document's DID")
-    func verified() async throws {
+    @Test("a handle is an account's when the document names it and it names the document's DID, whichever way one comes")
+    func accounts() async throws {
+        func expect(_ isCorrect: Bool, _ why: Comment, sourceLocation: SourceLocation = #_sourceLocation) async {
+            let account = await resolver().account(alice)
+            #expect(account?.handleIsCorrect == isCorrect, why, sourceLocation: sourceLocation)
+            #expect(account?.document["id"]?.stringValue == alice.description, why, sourceLocation: sourceLocation)
+            #expect(await resolver().account(named: handle) == (isCorrect ? alice : nil), why, sourceLocation: sourceLocation)
+        }
+        #expect(await resolver().account(alice) == nil, "there is no document")
         web.set(aliceURL, document(alice))
-        #expect(await resolver().verifiedHandle(of: alice) == nil, "the handle names nobody")
+        await expect(false, "the handle names nobody")
         dns.set("_atproto.alice.example.com", ["did=did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"])
-        #expect(await resolver().verifiedHandle(of: alice) == nil, "the handle names somebody else")
+        await expect(false, "the handle names somebody else")
         dns.set("_atproto.alice.example.com", ["did=\(alice)"])
-        #expect(await resolver().verifiedHandle(of: alice) == handle)
+        await expect(true, "each names the other")
+        #expect(await resolver().account(named: try Handle("ALICE.example.com")) == alice, "in any case of letters")
         web.set(aliceURL, document(alice, handle: "other.example.com"))
-        #expect(await resolver().verifiedHandle(of: alice) == nil, "the document names another handle")
+        await expect(false, "the document names another handle")
+        web.set(aliceURL, "{\"id\":\"\(alice)\",\"x\":{\"$link\":1}}")
+        let before = dns.count
+        let account = await resolver().account(alice)
+        #expect(account?.handle == nil && account?.document["x"] == ["$link": 1], "every member comes along")
+        #expect(dns.count == before, "without a handle nobody is asked for one")
     }
 
     @Test("one question takes no longer than its chain may, however many servers it leads to")

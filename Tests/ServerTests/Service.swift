@@ -30,6 +30,7 @@ final class Service: Sendable {
         var hydrateTellsBlocked = false
         var enrollmentsArePublic = false
         var membersGetProofs = false
+        var accounts = Accounts.unknown
         /// What stands between the engine and its log.
         var log: @Sendable (any EventStore) -> any EventStore = { $0 }
     }
@@ -87,7 +88,7 @@ final class Service: Sendable {
             publicKeyMultibase: key.publicKey.multibase, version: "test", writeRate: settings.rate,
             imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax),
             hydrateTellsBlocked: settings.hydrateTellsBlocked, enrollmentsArePublic: settings.enrollmentsArePublic,
-            membersGetProofs: settings.membersGetProofs,
+            membersGetProofs: settings.membersGetProofs, accounts: settings.accounts,
             probes: [("db", { [engine] in _ = try await engine.log.statistics() }), ("projections", { try files.probe() })],
             now: { clock.instant() })
         router = try Self.router(

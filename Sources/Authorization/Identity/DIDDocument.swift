@@ -28,6 +28,13 @@ package struct DIDDocument: Hashable, Sendable {
     package let handle: Handle?
     package let verificationMethods: [VerificationMethod]
     package let services: [Service]
+    /// All of it, as JSON in its canonical form: smaller than the values that it stands for.
+    private let json: [UInt8]
+
+    /// The document with every member, also those that nobody reads here.
+    package var value: Value {
+        do throws(DataModelJSONError) { return try DataModelJSON.decodePlain(json) } catch { preconditionFailure("\(error)") }
+    }
 
     /// The origin of the PDS, normalised; nil when there is none or it is more than an origin.
     package var pds: String? {
@@ -65,6 +72,7 @@ package struct DIDDocument: Hashable, Sendable {
         guard let id = document["id"]?.stringValue else { throw .malformed("a DID document names its DID") }
         guard id.utf8.elementsEqual(did.description.utf8) else { throw .malformed("the document of another DID") }
         self.did = did
+        json = DataModelJSON.encode(document)
         handle = Self.handle(try Self.names(of: document))
         var methods: [VerificationMethod] = []
         for entry in try Self.list("verificationMethod", of: document) {

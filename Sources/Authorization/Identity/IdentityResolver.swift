@@ -42,18 +42,9 @@ package final class IdentityResolver: Sendable {
 
     /// A DNS TXT record `did=…` of `_atproto.<handle>` first, and where there is none the line at `/.well-known/atproto-did`.
     ///
-    /// This is what the handle says. Whether the DID agrees, `verifiedHandle` finds out.
+    /// This is what the handle says. Whether the DID agrees, `account(named:)` finds out.
     package func did(of handle: Handle) async throws(IdentityError) -> DID {
         try await did(of: handle, until: newDeadline())
-    }
-
-    /// The handle that the DID's document names, if that resolves back to the DID; nil also when either could not be asked.
-    package func verifiedHandle(of did: DID) async -> Handle? {
-        let deadline = newDeadline()
-        guard let handle = try? await document(of: did, refresh: false, until: deadline).handle,
-            let back = try? await self.did(of: handle, until: deadline)
-        else { return nil }
-        return back == did ? handle : nil
     }
 
     func newDeadline() -> Int64 { fetch.limits.deadline(from: fetch.now()) }
@@ -64,7 +55,8 @@ package final class IdentityResolver: Sendable {
             do throws(DocumentFetch.Failure) {
                 let document = try await fetch.json(url, accept: "application/did+ld+json, application/json", until: deadline)
                 do throws(IdentityError) {
-                    return .success(.init(value: try DIDDocument(document.json, of: did), bytes: document.bytes))
+                    // Its text is kept beside what is read in it.
+                    return .success(.init(value: try DIDDocument(document.json, of: did), bytes: 2 * document.bytes))
                 } catch {
                     return .failure(error)
                 }
@@ -101,7 +93,7 @@ package final class IdentityResolver: Sendable {
         return "https://" + host.normalized.description
     }
 
-    private func did(of handle: Handle, until deadline: Int64) async throws(IdentityError) -> DID {
+    func did(of handle: Handle, until deadline: Int64) async throws(IdentityError) -> DID {
         let handle = handle.normalized
         guard !isReserved(handle) else { throw .notFound }
         return try await handles.value(for: handle) { [self] in
