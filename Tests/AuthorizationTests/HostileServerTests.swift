@@ -9,6 +9,9 @@ import Testing
     private let alice: DID
     private let clock = TestClock()
 
+    /// The document of somebody else.
+    private static let other = "{\"id\":\"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa\"}"
+
     init() throws { alice = try DID("did:plc:ewvi7nxzyoun6zhxrhs64oiz") }
 
     private func resolver(_ client: OutboundClient, plc: RawServer, timeout: Duration = .seconds(3)) -> IdentityResolver {
@@ -28,60 +31,12 @@ import Testing
         }
     }
 
-    enum Behaviour: String, CaseIterable, Sendable {
-        case silent, dribbling, huge, endless, redirectsToMetadata, redirectsToLoopback, lyingType, lyingLength, otherDID, twoDIDs
-        case compressed, garbage, hangsUp, deep, failing
-
-        func answer(_ connection: RawConnection, did: DID, inner: String) {
-            let document = "{\"id\":\"\(did)\"}"
-            func respond(_ body: String, status: Int = 200, type: String = "application/did+ld+json", headers: String = "") {
-                connection.respond(status: status, type: type, headers: headers, body: [UInt8](body.utf8))
-            }
-            switch self {
-            case .silent: connection.waitForEnd()
-            case .dribbling:
-                var goesOn = connection.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
-                while goesOn {
-                    goesOn = connection.send(" ")
-                    connection.pause(milliseconds: 10)
-                }
-            case .huge: respond(document.dropLast() + ",\"a\":\"" + String(repeating: "a", count: 65_536) + "\"}")
-            case .endless:
-                let block = String(repeating: " ", count: 8192)
-                var goesOn = connection.send("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
-                while goesOn { goesOn = connection.send(block) }
-            case .redirectsToMetadata: respond("", status: 302, headers: "Location: http://169.254.169.254/latest/meta-data/\r\n")
-            case .redirectsToLoopback: respond("", status: 307, headers: "Location: \(inner)/\(did)\r\n")
-            case .lyingType: respond(document, type: "text/html")
-            case .lyingLength:
-                connection.send(
-                    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: \(document.utf8.count + 1)\r\n\r\n" + document)
-            case .otherDID: respond("{\"id\":\"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa\"}")
-            case .twoDIDs: respond("{\"id\":\"did:plc:aaaaaaaaaaaaaaaaaaaaaaaa\",\"id\":\"\(did)\"}")
-            case .compressed:
-                connection.respond(headers: "Content-Encoding: gzip\r\n", body: GzipBomb.bytes(expandingTo: 8 << 20))
-            case .garbage: connection.send("\u{0}\u{1}\u{2}\r\n\r\n")
-            case .hangsUp: break
-            case .deep: respond(String(repeating: "[", count: 30_000))
-            case .failing: respond(document, status: 500)
-            }
-        }
-
-        /// Only the end of the time ends it.
-        var isSlow: Bool { self == .silent || self == .dribbling }
-
-        var isUnreachable: Bool {
-            switch self {
-            case .silent, .dribbling, .redirectsToMetadata, .redirectsToLoopback, .lyingLength, .garbage, .hangsUp, .failing: true
-            case .huge, .endless, .lyingType, .otherDID, .twoDIDs, .compressed, .deep: false
-            }
-        }
-    }
-
-    @Test("a directory that misbehaves gives an error in its time, and visits nobody else", arguments: Behaviour.allCases)
-    func directory(behaviour: Behaviour) async throws {
+    @Test("a directory that misbehaves gives an error in its time, and visits nobody else", arguments: HostileBehaviour.allCases)
+    func directory(behaviour: HostileBehaviour) async throws {
         let inner = try RawServer(body: "{\"id\":\"\(alice)\"}")
-        let plc = try RawServer { [alice] connection in behaviour.answer(connection, did: alice, inner: inner.origin) }
+        let plc = try RawServer { [alice] connection in
+            behaviour.answer(connection, document: "{\"id\":\"\(alice)\"}", other: Self.other, inner: inner.origin)
+        }
         let client = client()
         let start = ContinuousClock.now
         let error = await error(resolver(client, plc: plc, timeout: behaviour.isSlow ? .milliseconds(300) : .seconds(3)), alice)
