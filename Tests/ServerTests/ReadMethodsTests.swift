@@ -127,7 +127,7 @@ struct ReadMethodsTests {
         #expect(pages == 2)
     }
 
-    @Test("describeRepo is for the owner: the DID as handle, a document with the DID alone, the collections that hold records")
+    @Test("describeRepo is for the owner: the collections that hold records, and where nobody can be asked, the DID as handle and document")
     func describe() async throws {
         let service = try await Service()
         try await service.write(Service.postRecord("one", in: "general"))
