@@ -61,6 +61,9 @@ struct AccountTests {
         settings.accounts = Accounts(members: world.resolver(), names: world.resolver())
         settings.administrators = Administrators(password: "password")
         let service = try await Service(settings)
+        for handle in ["alice.test", "nobody.test", "claims-alice.test", "stranger.test", "lost.test"] {
+            service.watch.keep(handle, as: "a handle")
+        }
         try await service.write(Service.postRecord("general", in: "general"), at: "3lq2222222222")
         try await service.write(Service.postRecord("writers", in: "writers"), at: "3lq2222222223")
         return service

@@ -155,6 +155,7 @@ final class Service: Sendable {
         return try await Application(responder: other ?? router, logger: engine.logger).test(.router) { client in
             let response = try await client.executeRequest(
                 uri: target, method: method, headers: sent, body: body.map { ByteBuffer(bytes: $0) })
+            if let nonce = response.headers[HTTPField.Name("DPoP-Nonce")!] { self.watch.keep(nonce, as: "a nonce") }
             return Answer(status: response.status.code, headers: response.headers, body: Array(response.body.readableBytesView))
         }
     }
