@@ -11,6 +11,8 @@ package enum Caller: Hashable, Sendable {
     /// The operator, on ordinary routes a stranger.
     case administrator(name: String)
 
+    package var isUser: Bool { if case .user = self { true } else { false } }
+
     /// The DID that acts, where there is one.
     package var did: DID? {
         switch self {

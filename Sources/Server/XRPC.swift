@@ -60,7 +60,7 @@ struct XRPCCall: Sendable {
 
     var caller: Caller { proven?.caller ?? .anonymous }
 
-    /// The DID of a person who proved it.
+    /// The DID of a person who proved it; whoever else calls is refused.
     func user() throws -> DID {
         guard case .user(let did) = caller else { throw XRPCError.authenticationRequired("Authorization required") }
         return did
@@ -128,7 +128,7 @@ struct XRPCDispatcher: Sendable {
         let isExpected = request.method == expected || (expected == .get && request.method == .head)
         guard isExpected else { throw XRPCError.invalidRequest("Incorrect HTTP method (\(request.method)) expected \(expected)") }
         let proven = try await authentication.caller(of: request, method: method)
-        if method.access == .user, proven == nil { throw XRPCError.authenticationRequired("Authorization required") }
+        if method.access == .user, !(proven?.caller.isUser ?? false) { throw XRPCError.authenticationRequired("Authorization required") }
         let parameters = try parameters(of: request, method: method)
         try checkBody(of: request, method: method)
         guard method.kind == .procedure else {
