@@ -82,10 +82,13 @@ extension Engine {
     package func collections(of owner: DID, to caller: Caller) async throws -> Readable<[NSID]>? {
         guard try await hasLog(owner) else { return nil }
         let viewer = try await viewer(of: caller)
-        let found = try await withCurrent(owner) { context, rows in
-            context.state.membership == nil ? nil : try rows.collections().keys.sorted { $0.description < $1.description }
+        return try await withCurrent(owner) { context, rows in
+            guard context.state.membership != nil else { return nil }
+            // Before they are looked up, so that others learn nothing of their number by the time that it takes.
+            guard let account = ReadPolicy.releaseAccount(owner, of: owner, to: viewer) else { return nil }
+            let collections = try rows.collections().keys.sorted { $0.description < $1.description }
+            return ReadPolicy.releaseAccount(collections, of: account.content, to: viewer)
         }
-        return found.flatMap { ReadPolicy.releaseAccount($0, of: owner, to: viewer) }
     }
 
     /// Boundaries and attestation of a member, for those who may know them.
