@@ -59,12 +59,8 @@ package func routes(
     let router = Router(context: ConnectionContext.self, options: .autoGenerateHeadEndpoints)
     router.add(middleware: ExpectContinue())
     router.add(middleware: EdgeMiddleware(logger: logger, nonce: { authenticator.nonce }))
-    let writer = RecordWriter(engine: engine, limiter: WriteRateLimiter(configuration.writeRate), now: configuration.now)
-    let methods =
-        try recordMethods(engine, writer: writer, accounts: configuration.accounts)
-        + repoMethods(engine, configuration) + sharingMethods(engine, configuration) + administratorMethods(engine)
     let dispatcher = XRPCDispatcher(
-        methods, lexicons: engine.lexicons,
+        try methods(engine, configuration), lexicons: engine.lexicons,
         authentication: RequestAuthentication(authenticator: authenticator, publicURL: configuration.publicURL))
     for verb in [HTTPRequest.Method.get, .post, .head, .put, .patch, .delete] {
         router.on("/xrpc/:nsid", method: verb) { request, context in
@@ -75,6 +71,17 @@ package func routes(
     router.on("/**", method: .options) { _, _ in Response(status: .noContent) }
     addPlainRoutes(to: router, engine: engine, configuration: configuration)
     return router
+}
+
+/// The NSIDs of all that answers under `/xrpc/`: what the router alone does not tell of itself.
+package func methodNames(engine: Engine, configuration: ServerConfiguration) throws -> [String] {
+    try methods(engine, configuration).map(\.id.description)
+}
+
+private func methods(_ engine: Engine, _ configuration: ServerConfiguration) throws -> [XRPCMethod] {
+    let writer = RecordWriter(engine: engine, limiter: WriteRateLimiter(configuration.writeRate), now: configuration.now)
+    return try recordMethods(engine, writer: writer, accounts: configuration.accounts)
+        + repoMethods(engine, configuration) + sharingMethods(engine, configuration) + administratorMethods(engine)
 }
 
 private func addPlainRoutes(to router: Router<ConnectionContext>, engine: Engine, configuration: ServerConfiguration) {

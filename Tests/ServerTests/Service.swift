@@ -31,6 +31,8 @@ final class Service: Sendable {
         var enrollmentsArePublic = false
         var membersGetProofs = false
         var accounts = Accounts.unknown
+        /// The keys that members get.
+        var makeKey: @Sendable () throws -> PrivateKey = { PrivateKey.generate(.p256) }
         /// What stands between the engine and its log.
         var log: @Sendable (any EventStore) -> any EventStore = { $0 }
     }
@@ -55,6 +57,8 @@ final class Service: Sendable {
     /// Sees every line that is logged at any level, and every credential that `ask` sends: none may stand in the other.
     let watch = LogWatch()
     let router: RouterResponder<ConnectionContext>
+    /// All that the router answers at, as `GET /health`, and the NSID of each method behind its `/xrpc/`.
+    let routeNames: Set<String>
     private let configuration: ServerConfiguration
     private let isClosed = Mutex(false)
 
@@ -80,7 +84,7 @@ final class Service: Sendable {
                 keep: { key, actor in
                     try watch.keep(key, as: "an actor's key")
                     try files.keep(key, of: actor)
-                }), authority: authority,
+                }, make: settings.makeKey), authority: authority,
             lexicons: .embedded, surroundings: surroundings, logger: Logger(label: "test", factory: watch.handler))
         try watch.keep(key, as: "the service's key")
         configuration = ServerConfiguration(
@@ -91,22 +95,27 @@ final class Service: Sendable {
             membersGetProofs: settings.membersGetProofs, accounts: settings.accounts,
             probes: [("db", { [engine] in _ = try await engine.log.statistics() }), ("projections", { try files.probe() })],
             now: { clock.instant() })
-        router = try Self.router(
+        let routes = try Self.routes(
             engine, configuration, try settings.authenticator?(engine) ?? Self.authenticator(settings, engine))
+        router = routes.buildResponder()
+        routeNames = Set(
+            routes.routes.map(\.description).filter { !$0.hasSuffix(" /xrpc/{nsid}") }
+                + (try methodNames(engine: engine, configuration: configuration)))
         try await enroll(Self.alice, ["general", "writers"])
         try await enroll(Self.bob, ["general"])
         try await enroll(Self.mallory, ["others"])
     }
 
-    private static func router(
+    private static func routes(
         _ engine: Engine, _ configuration: ServerConfiguration, _ authenticator: Authenticator
-    ) throws -> RouterResponder<ConnectionContext> {
-        try routes(engine: engine, configuration: configuration, authenticator: authenticator, logger: engine.logger).buildResponder()
-    }
-
-    /// The routes of a process that has started again: it knows what the directory holds, and nothing that the one before remembered.
-    func router(with authenticator: Authenticator) throws -> RouterResponder<ConnectionContext> {
-        try Self.router(engine, configuration, authenticator)
+            keys: ActorKeys(
+                read: { try files.signingKey(of: $0) },
+                keep: { key, actor in
+                    try watch.keep(key, as: "an actor's key")
+                    try files.keep(key, of: actor)
+                }, make: settings.makeKey), authority: authority,
+            lexicons: .embedded, surroundings: surroundings, logger: Logger(label: "test", factory: watch.handler))
+        try watch.keep(key, as: "the service's key")
     }
 
     /// Nobody's keys can be had: all that proves a caller is a bare DID, or the administrators' password.
@@ -246,6 +255,7 @@ struct Answer: Equatable, Sendable {
         var headers = headers
         headers[.date] = nil
         headers[HTTPField.Name("x-trace-id")!] = nil
+        headers[HTTPField.Name("DPoP-Nonce")!] = nil
         return Answer(status: status, headers: headers, body: body)
     }
 }
@@ -270,6 +280,12 @@ final class TestClock: Sendable {
     func advance(by duration: Duration) {
         let (seconds, attoseconds) = duration.components
         elapsed.withLock { $0 += seconds * 1_000_000 + attoseconds / 1_000_000_000_000 }
+    }
+
+    /// So long after the start, whatever was looked at meanwhile.
+    func set(_ duration: Duration) {
+        let (seconds, attoseconds) = duration.components
+        elapsed.withLock { $0 = seconds * 1_000_000 + attoseconds / 1_000_000_000_000 }
     }
 
     func microseconds() -> Int64 {

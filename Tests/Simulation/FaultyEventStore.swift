@@ -2,7 +2,8 @@ package import ATProto
 package import EventLog
 import Synchronization
 
-/// A store whose appends fail as a plan says, with nothing stored or, as after a lost acknowledgement, with all of it stored.
+/// A store whose appends fail as a plan says, with nothing stored or, as after a lost acknowledgement, with all of it stored; and that
+/// tells what is read from it.
 package final class FaultyEventStore: EventStore {
     package enum Fault: Sendable {
         /// Nothing is stored.
@@ -13,12 +14,18 @@ package final class FaultyEventStore: EventStore {
 
     private let base: any EventStore
     private let plan: @Sendable (Int) -> Fault?
+    private let note: @Sendable (String) -> Void
     private let appends = Mutex(0)
 
-    /// - Parameter plan: what happens to the n-th append, from 1; nil: it goes through.
-    package init(_ base: any EventStore, plan: @escaping @Sendable (Int) -> Fault?) {
+    /// - Parameters:
+    ///   - plan: what happens to the n-th append, from 1; nil: it goes through.
+    ///   - note: told of each read by its name: `head`, `events`, `blocks`.
+    package init(
+        _ base: any EventStore, plan: @escaping @Sendable (Int) -> Fault?, note: @escaping @Sendable (String) -> Void = { _ in }
+    ) {
         self.base = base
         self.plan = plan
+        self.note = note
     }
 
     /// A fault in about one append of `every`, by seed; half of them persisted.
@@ -50,10 +57,14 @@ package final class FaultyEventStore: EventStore {
         }
     }
 
-    package func head(of actor: DID) async throws(EventLogError) -> Head { try await base.head(of: actor) }
+    package func head(of actor: DID) async throws(EventLogError) -> Head {
+        note("head")
+        return try await base.head(of: actor)
+    }
 
     package func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
-        try await base.events(of: actor, after: sequence, limit: limit)
+        note("events")
+        return try await base.events(of: actor, after: sequence, limit: limit)
     }
 
     package func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
@@ -61,10 +72,14 @@ package final class FaultyEventStore: EventStore {
     }
 
     package func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await base.actors(after: after, limit: limit) }
-    package func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await base.block(cid, of: actor) }
+    package func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? {
+        note("blocks")
+        return try await base.block(cid, of: actor)
+    }
 
     package func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] {
-        try await base.blocks(cids, of: actor)
+        note("blocks")
+        return try await base.blocks(cids, of: actor)
     }
 
     package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
