@@ -63,5 +63,6 @@ enum Catalogue {
         CARBenchmark.large,
         LogSuite.suite,
         HTTPSuite.suite,
+        AuthSuite.suite,
     ]
 }

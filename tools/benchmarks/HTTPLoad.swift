@@ -22,14 +22,14 @@ struct HTTPLoad {
     }
 
     /// - Parameter request: the bytes of the next request of a connection.
-    func run(seconds: Double, request: (_ connection: Int) -> [UInt8]) throws -> Outcome {
+    func run(seconds: Double, request: (_ connection: Int) throws -> [UInt8]) throws -> Outcome {
         var sockets = try (0..<connections).map { _ in try Connection(port: port) }
         defer { for socket in sockets { Glibc.close(socket.descriptor) } }
         var outcome = Outcome()
         let processor = Clocks.processor()
         let start = Clocks.wall()
         let end = start + seconds
-        for index in sockets.indices { try sockets[index].send(request(index)) }
+        for index in sockets.indices { try sockets[index].send(try request(index)) }
         var open = connections
         var waits = sockets.map { pollfd(fd: $0.descriptor, events: Int16(POLLIN), revents: 0) }
         while open > 0 {
@@ -44,7 +44,7 @@ struct HTTPLoad {
                     outcome.example = answer.text
                 }
                 if now < end {
-                    try sockets[index].send(request(index))
+                    try sockets[index].send(try request(index))
                 } else {
                     waits[index].fd = -1  // poll(2) passes over it.
                     open -= 1
@@ -60,9 +60,13 @@ struct HTTPLoad {
     }
 
     /// The bytes of a request of somebody to the service.
-    static func request(_ method: String, _ target: String, by did: String? = nil, json: String? = nil) -> [UInt8] {
+    /// - Parameter did: who proves themselves by their bare DID, as in development; others bring what proves them in `headers`.
+    static func request(
+        _ method: String, _ target: String, by did: String? = nil, headers: [(name: String, value: String)] = [], json: String? = nil
+    ) -> [UInt8] {
         var text = "\(method) \(target) HTTP/1.1\r\nHost: localhost\r\n"
         if let did { text += "Authorization: Bearer \(did)\r\n" }
+        for (name, value) in headers { text += "\(name): \(value)\r\n" }
         if let json { text += "Content-Type: application/json\r\nContent-Length: \(json.utf8.count)\r\n" }
         return Array((text + "\r\n" + (json ?? "")).utf8)
     }

@@ -18,10 +18,12 @@ struct PostRequests {
     }
 
     mutating func next(by did: DID) -> [UInt8] {
+        HTTPLoad.request("POST", "/xrpc/com.atproto.repo.createRecord", by: did.description, json: nextBody(by: did))
+    }
+
+    mutating func nextBody(by did: DID) -> String {
         count += 1
         let part = parts[count % parts.count]
-        return HTTPLoad.request(
-            "POST", "/xrpc/com.atproto.repo.createRecord", by: did.description,
-            json: #"{"repo":"\#(did)","collection":"\#(RecordRules.postCollection)","record":\#(part.head)\#(count)\#(part.tail)}"#)
+        return #"{"repo":"\#(did)","collection":"\#(RecordRules.postCollection)","record":\#(part.head)\#(count)\#(part.tail)}"#
     }
 }

@@ -86,10 +86,13 @@ struct ServedDirectory {
     let process: ChildProcess
     let port: UInt16
 
-    init(_ path: String) throws {
+    /// - Parameter settings: beside those that every benchmark has, or in their place.
+    init(_ path: String, settings: [String: String] = [:]) throws {
         sync()  // What making the data has left to be written.
         port = try HTTPLoad.freePort()
-        process = try ChildProcess(ChildProcess.path(of: "stratos"), ["serve"], environment: Self.environment(path, port: port))
+        process = try ChildProcess(
+            ChildProcess.path(of: "stratos"), ["serve"],
+            environment: Self.environment(path, port: port).merging(settings) { $1 })
         try HTTPLoad.awaitHealth(port: port, of: process)
     }
 
@@ -111,14 +114,14 @@ struct ServedDirectory {
     /// Warms up, then loads, and tells the rate, the latencies, and who used how much of the processor.
     func measure(
         _ name: String, connections: Int = 32, seconds: Double, rate: Figure.Target? = nil, p99: Figure.Target? = nil,
-        request: (_ connection: Int) -> [UInt8]
+        request: (_ connection: Int) throws -> [UInt8]
     ) throws -> [Figure] {
         try Self.measure(name, process, port, connections: connections, seconds: seconds, rate: rate, p99: p99, request: request)
     }
 
     static func measure(
         _ name: String, _ process: ChildProcess, _ port: UInt16, connections: Int, seconds: Double, rate: Figure.Target?,
-        p99: Figure.Target?, request: (_ connection: Int) -> [UInt8]
+        p99: Figure.Target?, request: (_ connection: Int) throws -> [UInt8]
     ) throws -> [Figure] {
         let load = HTTPLoad(port: port, connections: connections)
         _ = try load.run(seconds: seconds / 5, request: request)
