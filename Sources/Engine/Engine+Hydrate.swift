@@ -25,7 +25,7 @@ extension Engine {
         precondition(uris.count <= Self.hydrationMax, "at most \(Self.hydrationMax) records are hydrated at once")
         let viewer = try await viewer(of: caller)
         let looksAtHidden = tellsBlocked && ReadPolicy.mayKnowOfHidden(viewer)
-        let rows = try await hydratedRows(uris, to: viewer)
+        let rows = try await hydratedRows(uris, lookingAtHidden: looksAtHidden, to: viewer)
         // What is hidden is not counted, so that nobody learns its size.
         let bytes = uris.reduce(0) { $0 + (rows[$1]?.visible?.content.size ?? 0) }
         guard bytes <= Self.hydrationBytesMax || uris.count == 1 else {
@@ -53,8 +53,11 @@ extension Engine {
         let visible: Readable<RecordRow>?
     }
 
-    /// What stands behind the URIs that name a DID, a collection and a record key; others lead nowhere here.
-    private func hydratedRows(_ uris: [ATURI], to viewer: Viewer) async throws -> [ATURI: HydratedRow] {
+    /// What stands behind the URIs that name a DID, a collection and a record key; others lead nowhere here. What is hidden is not even
+    /// looked at, unless it is to be told of (I12).
+    private func hydratedRows(
+        _ uris: [ATURI], lookingAtHidden looksAtHidden: Bool, to viewer: Viewer
+    ) async throws -> [ATURI: HydratedRow] {
         var places: [DID: Set<RecordPath>] = [:]
         for uri in uris {
             guard let (owner, path) = uri.place else { continue }
@@ -63,9 +66,10 @@ extension Engine {
         var found: [ATURI: HydratedRow] = [:]
         for (owner, paths) in places {
             guard try await log.head(of: owner).sequence > 0 else { continue }
+            let selection = looksAtHidden ? .all : ReadPolicy.selection(of: owner, for: viewer)
             let rows: [RecordRow] = try await withCurrent(owner) { context, rows in
                 guard context.state.membership != nil else { return [] }
-                return try paths.compactMap { try rows.record($0) }
+                return try paths.compactMap { try rows.record($0, selection) }
             }
             for row in rows {
                 let visible = ReadPolicy.release(row, of: row.scope(owner), to: viewer)

@@ -15,9 +15,10 @@ extension Engine {
     ) async throws -> Readable<[UInt8]>? {
         let viewer = try await viewer(of: caller)
         guard try await hasLog(owner) else { return nil }
+        let selection = ReadPolicy.selection(of: owner, for: viewer)
         let found: ProofPath? = try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil, let repo = context.state.repo else { return nil }
-            let row = try rows.record(path)
+            let row = try rows.record(path, selection)
             let isOwner = caller == .user(owner)
             // Before anything is looked up, so that a hidden record takes no longer than an absent one.
             guard isOwner || row.map({ ReadPolicy.mayRead($0.scope(owner), as: viewer) }) ?? false else { return nil }

@@ -33,11 +33,12 @@ extension Engine {
         return contents.first.flatMap { ReadPolicy.release($0, of: row.content.scope(owner), to: viewer) }
     }
 
-    /// The row of a record that the viewer may read.
+    /// The row of a record that the viewer may read; another is not even looked at, so that it takes as long as none (I12).
     func visibleRow(at path: RecordPath, of owner: DID, to viewer: Viewer) async throws -> Readable<RecordRow>? {
         guard try await hasLog(owner) else { return nil }
+        let selection = ReadPolicy.selection(of: owner, for: viewer)
         return try await withCurrent(owner) { context, rows in
-            guard context.state.membership != nil, let row = try rows.record(path) else { return nil }
+            guard context.state.membership != nil, let row = try rows.record(path, selection) else { return nil }
             return ReadPolicy.release(row, of: row.scope(owner), to: viewer)
         }
     }

@@ -51,7 +51,7 @@ package struct ActorChanges: Sendable {
     }
 }
 
-/// Which of an actor's records a listing is to hold, so that what it costs depends on these alone.
+/// Which of an actor's records a lookup or a listing may find, so that what it costs depends on these alone.
 package enum RecordSelection: Hashable, Sendable {
     case all
     /// Those that name a boundary.
@@ -68,6 +68,8 @@ package protocol ActorRows: AnyObject {
     /// Nil before the first event was applied.
     func state() throws -> ActorState?
     func record(_ path: RecordPath) throws -> RecordRow?
+    /// The same, if it is selected. One that is not is not even read, so it takes as long as one that is not there (I12).
+    func record(_ path: RecordPath, _ selection: RecordSelection) throws -> RecordRow?
     /// The selected rows of a collection in order of their keys, from the one behind `after` on. Rows that are not selected cost
     /// nothing: neither their number nor their existence shows in the time that this takes (I12).
     func records(_ collection: NSID, _ selection: RecordSelection, in range: KeyRange) throws -> [RecordRow]

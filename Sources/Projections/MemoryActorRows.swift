@@ -15,6 +15,9 @@ package final class MemoryActorRows: ActorRows {
 
     package func state() -> ActorState? { standing }
     package func record(_ path: RecordPath) -> RecordRow? { rows[path] }
+    package func record(_ path: RecordPath, _ selection: RecordSelection) -> RecordRow? {
+        rows[path].flatMap { Self.isSelected($0, selection) ? $0 : nil }
+    }
     package func collections() -> [NSID: Usage] { usage }
     package func node(_ cid: CID) -> [UInt8]? { blocks[cid] }
     package func nodes() -> [CID: [UInt8]] { blocks }
@@ -25,19 +28,20 @@ package final class MemoryActorRows: ActorRows {
     }
 
     package func records(_ collection: NSID, _ selection: RecordSelection, in range: KeyRange) -> [RecordRow] {
-        let selected = rows.values.filter { row in
-            guard row.path.collection == collection else { return false }
-            return switch selection {
-            case .all: true
-            case .bounded: !row.boundaries.isEmpty
-            case .sharing(let boundaries): row.boundaries.contains(where: boundaries.contains)
-            }
-        }
+        let selected = rows.values.filter { $0.path.collection == collection && Self.isSelected($0, selection) }
         let ordered = selected.sorted { ($0.path.recordKey.description < $1.path.recordKey.description) != range.reversed }
         guard let after = range.after?.description else { return Array(ordered.prefix(range.limit)) }
         return Array(
             ordered.filter { range.reversed ? $0.path.recordKey.description < after : $0.path.recordKey.description > after }
                 .prefix(range.limit))
+    }
+
+    private static func isSelected(_ row: RecordRow, _ selection: RecordSelection) -> Bool {
+        switch selection {
+        case .all: true
+        case .bounded: !row.boundaries.isEmpty
+        case .sharing(let boundaries): row.boundaries.contains(where: boundaries.contains)
+        }
     }
 
     // I9: from where the rows stand, or not at all.

@@ -3,8 +3,8 @@ import Commands
 import EventLog
 import Projections
 
-/// Listings, each at the price of what it shows: `audience` has a row for each boundary of each record, so what a viewer may see
-/// of a collection is a merge of a few ranges of it, and what is hidden is never read (I12).
+/// Listings and lookups, each at the price of what it shows: `audience` has a row for each boundary of each record, so what a viewer may
+/// see of a collection is a merge of a few ranges of it, and what is hidden is never read (I12).
 ///
 /// The index holds nothing that the `record` rows do not say, moves in their transaction (I9), and numbers boundaries in the order
 /// in which this file met them, so it enters no digest.
@@ -14,6 +14,32 @@ extension ActorDatabase {
         CREATE TABLE audience (
             boundary INTEGER NOT NULL, collection TEXT NOT NULL, rkey TEXT NOT NULL, PRIMARY KEY (boundary, collection, rkey)) WITHOUT ROWID;
         """
+
+    func record(_ path: RecordPath, _ selection: RecordSelection) throws -> RecordRow? {
+        try isSelected(path, selection) ? record(path) : nil
+    }
+
+    /// Finds the same nothing, at the same price, for a record that is not selected and for one that is not there.
+    private func isSelected(_ path: RecordPath, _ selection: RecordSelection) throws(SQLiteError) -> Bool {
+        let (collection, key) = (SQLiteValue.text(path.collection.description), SQLiteValue.text(path.recordKey.description))
+        switch selection {
+        case .all: return true
+        case .bounded:
+            return try connection.single(
+                "SELECT 1 FROM boundary CROSS JOIN audience ON audience.boundary = boundary.id WHERE collection = ? AND rkey = ? LIMIT 1",
+                collection, key
+            ) { _ in true } ?? false
+        case .sharing(let boundaries):
+            for name in boundaries {
+                let isNamed = try connection.single(
+                    "SELECT 1 FROM audience WHERE boundary = (SELECT id FROM boundary WHERE name = ?) AND collection = ? AND rkey = ?",
+                    .text(name), collection, key
+                ) { _ in true }
+                if isNamed ?? false { return true }
+            }
+            return false
+        }
+    }
 
     func records(_ collection: NSID, _ selection: RecordSelection, in range: KeyRange) throws -> [RecordRow] {
         switch selection {

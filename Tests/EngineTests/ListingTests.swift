@@ -60,6 +60,11 @@ struct ListingTests {
         ]
         for (caller, sees) in visible {
             let expected = boundaries.filter { sees($0.value) }.keys.sorted()
+            for number in 0..<80 {
+                let place = path(.tid(number), in: .note)
+                let found = try await it.engine.record(at: place, of: it.alice, to: caller)
+                #expect((found != nil) == expected.contains(place.recordKey.description), "\(caller), one by one, seed \(seed)")
+            }
             for limit in [1, 2, 7, 100] {
                 for reversed in [true, false] {
                     let (keys, pages) = try await list(it, to: caller, limit: limit, reversed: reversed, collection: .note)

@@ -82,6 +82,7 @@ private final class FaultyRows: ActorRows, @unchecked Sendable {
 
     func state() throws -> ActorState? { try base.state() }
     func record(_ path: RecordPath) throws -> RecordRow? { try base.record(path) }
+    func record(_ path: RecordPath, _ selection: RecordSelection) throws -> RecordRow? { try base.record(path, selection) }
 
     func records(_ collection: NSID, _ selection: RecordSelection, in range: KeyRange) throws -> [RecordRow] {
         try base.records(collection, selection, in: range)
