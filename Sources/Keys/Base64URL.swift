@@ -44,13 +44,19 @@ public enum Base64URL {
 
     /// The same from bytes that need not be UTF-8, such as a part of a token.
     public static func decode(utf8 text: some Collection<UInt8>) throws(KeysError) -> [UInt8] {
+        // Copied as a whole, as other modules' collections give single elements slowly.
+        try decode(Array(text).span)
+    }
+
+    private static func decode(_ text: Span<UInt8>) throws(KeysError) -> [UInt8] {
         guard text.count % 4 != 1 else { throw .malformed("base64url text has a lone last character") }
+        let values = values
         var bytes: [UInt8] = []
         bytes.reserveCapacity(text.count * 3 / 4)
         var bits: UInt32 = 0
         var bitCount: UInt32 = 0
-        for character in text {
-            let value = values[Int(character)]
+        for index in text.indices {
+            let value = values[Int(text[index])]
             guard value != 0xff else { throw .malformed("not a base64url character") }
             bits = bits << 6 | UInt32(value)
             bitCount += 6
