@@ -61,6 +61,7 @@ package struct Authenticator: Sendable {
     /// Seconds since 1970.
     let now: @Sendable () -> Int64
     private let replays: ReplayMemory
+    private let tokens = VerifiedTokens()
 
     package init(
         service: DID, appViews: Set<DID>, nonces: DPoPNonces, keys: CallerKeys, administrators: Administrators?, believesBareDIDs: Bool,
@@ -155,18 +156,18 @@ package struct Authenticator: Sendable {
 
     private func dpop(_ value: Substring, _ credentials: Credentials) async throws -> Proven {
         let text = String(value)
-        guard !text.isEmpty, !text.contains(" ") else {
+        guard !text.isEmpty, !text.utf8.contains(UInt8(ascii: " ")) else {
             throw CredentialRefusal.refused(message: "Access token required", challenge: "DPoP realm=\"stratos\", error=\"invalid_token\"")
         }
         let proof = try proof(of: credentials, accessToken: text)
         let access: AccessToken
-        do throws(TokenError) { access = try AccessToken.check(text, proof: proof, now: now()) } catch {
+        do throws(TokenError) { access = try AccessToken.check(try tokens.token(text), proof: proof, now: now()) } catch {
             if case .mismatched = error { throw CredentialRefusal.proof(error) }
             throw CredentialRefusal.token(error)
         }
         guard try await isEnrolled(access.subject) else { throw CredentialRefusal.notEnrolled }
         let key = try await keys.issuerKey(access)
-        guard access.token.isSigned(by: key) else { throw CredentialRefusal.token(.badSignature) }
+        guard tokens.isSigned(access.token, text, by: key) else { throw CredentialRefusal.token(.badSignature) }
         guard try await isAudience(of: access) else { throw CredentialRefusal.token(.mismatched("Token audience is another service")) }
         try note(proof.use, refusal: CredentialRefusal.proof)
         return Proven(caller: .user(access.subject), credential: .dpop, use: credentials.isProcedure ? proof.use : nil)
@@ -198,9 +199,7 @@ package struct Authenticator: Sendable {
 
     /// `https://host:port` as a did:web.
     private static func webDID(ofOrigin url: String) -> String? {
-        guard let separator = url.firstRange(of: "://") else { return nil }
-        let authority = url[separator.upperBound...].prefix { $0 != "/" }
-        return "did:web:" + authority.lowercased().split(separator: ":").joined(separator: "%3A")
+        WebOrigin(url).map { origin in "did:web:" + origin.host + (origin.port.map { "%3A\($0)" } ?? "") }
     }
 
     private func note(_ use: SingleUse, refusal: (TokenError) -> CredentialRefusal) throws(CredentialRefusal) {

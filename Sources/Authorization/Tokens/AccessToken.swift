@@ -15,9 +15,7 @@ package struct AccessToken: Sendable {
 
     /// Checks what needs no key. Nothing is fetched for a token that fails here.
     /// - Parameter proof: of the request that brought the token.
-    package static func check(_ text: String, proof: DPoPProof, now: Int64) throws(TokenError) -> AccessToken {
-        let token: JSONWebToken
-        do { token = try JSONWebToken(text) } catch { throw .malformed("Could not decode access token") }
+    package static func check(_ token: JSONWebToken, proof: DPoPProof, now: Int64) throws(TokenError) -> AccessToken {
         guard let algorithm = token.algorithm else { throw .malformed("Could not decode access token") }
         guard !algorithm.uppercased().hasPrefix("HS") else { throw .symmetric(algorithm: String(algorithm.prefix(16))) }
         guard Curve.allCases.contains(where: { $0.algorithm == algorithm }) else {

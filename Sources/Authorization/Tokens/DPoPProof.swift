@@ -74,17 +74,22 @@ package struct DPoPProof: Sendable {
     /// Scheme and host in small letters, the scheme's own port left out, query and fragment dropped (RFC 9449, section 4.3);
     /// nil for what is no http URL or carries credentials.
     static func normalized(_ url: String) -> String? {
-        guard url.utf8.count <= 8192, url.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
-        let address = url.prefix { $0 != "?" && $0 != "#" }
-        guard let separator = address.firstRange(of: "://") else { return nil }
-        let scheme = address[..<separator.lowerBound].lowercased()
-        let rest = address[separator.upperBound...]
-        let authority = rest.prefix { $0 != "/" }
-        guard scheme == "https" || scheme == "http", !authority.isEmpty, !authority.contains("@") else { return nil }
-        var host = authority.lowercased()
+        let bytes = Array(url.utf8)
+        guard bytes.count <= 8192, bytes.allSatisfy({ (0x21...0x7E).contains($0) }) else { return nil }
+        let address = bytes.prefix { $0 != UInt8(ascii: "?") && $0 != UInt8(ascii: "#") }
+        let scheme = lowercased(address.prefix { $0 != UInt8(ascii: ":") })
+        guard scheme == "https" || scheme == "http", address.dropFirst(scheme.utf8.count).starts(with: "://".utf8) else { return nil }
+        let rest = address.dropFirst(scheme.utf8.count + 3)
+        let authority = rest.prefix { $0 != UInt8(ascii: "/") }
+        guard !authority.isEmpty, !authority.contains(UInt8(ascii: "@")) else { return nil }
+        var host = lowercased(authority)
         let ownPort = scheme == "https" ? ":443" : ":80"
         if host.hasSuffix(ownPort) { host.removeLast(ownPort.count) }
         let path = rest[authority.endIndex...]
-        return "\(scheme)://\(host)\(path.isEmpty ? "/" : path)"
+        return "\(scheme)://\(host)\(path.isEmpty ? "/" : String(decoding: path, as: UTF8.self))"
+    }
+
+    private static func lowercased(_ text: ArraySlice<UInt8>) -> String {
+        String(decoding: text.map { (UInt8(ascii: "A")...UInt8(ascii: "Z")).contains($0) ? $0 | 0x20 : $0 }, as: UTF8.self)
     }
 }
