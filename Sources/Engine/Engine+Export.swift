@@ -7,95 +7,119 @@ import Projections
 /// A repo as it stands at one commit, ready to be streamed: the commit, then the tree in pre-order, each node before its
 /// subtrees and its records in key order.
 package struct RepoExport: Sendable {
-    fileprivate enum Item: Sendable {
-        case block(CID, [UInt8])
-        case record(CID)
-    }
-
     package let commit: CID
     package let rev: TID
     fileprivate let owner: DID
-    fileprivate let items: [Item]
+    fileprivate let commitBlock: [UInt8]
+    /// Over nodes that are all in memory, so that no later write shows in it.
+    fileprivate let tree: MST
+    /// The nodes that are asked for, each below the ones that lead to it; nil: all.
+    fileprivate let nodes: Set<CID>?
+    /// The records that are asked for; nil: all.
+    fileprivate let records: Set<CID>?
+    fileprivate let recordCount: Int
 
-    /// The CAR in pieces of about 256 KiB, header first. Records are read from the log as they are reached.
-    package func chunks(from engine: Engine) -> AsyncThrowingStream<[UInt8], any Error> {
-        var buffer: [UInt8] = []
-        CARWriter.encodeHeader(roots: [commit], into: &buffer)
-        let state = ExportState(export: self, engine: engine, buffer: buffer)
-        return AsyncThrowingStream { try await state.next() }
+    /// Pieces that are read at a time.
+    private static let piecesAtOnce = 4
+
+    /// Gives the CAR to `write` piece by piece, header first. Records are read from the log as they are reached, a few pieces ahead of
+    /// what is written, so that whoever reads slowly costs little memory.
+    package func stream(from engine: Engine, to write: ([UInt8]) async throws -> Void) async throws {
+        do { try await streamBlocks(from: engine, to: write) } catch let error as MSTError {
+            // I8: the nodes are not those of one tree. It is too late for this export; the next one finds them made anew.
+            _ = try await engine.lanes.run(owner, isBounded: false) { try await engine.readModel.drop(owner) }
+            throw error
+        }
     }
 
-    fileprivate actor ExportState {
-        private static let pieceBytes = 256 << 10
-        /// Blocks asked for at a time; they are read until they come to `pieceBytes`.
-        private static let readMax = 1024
-
-        private let export: RepoExport
-        private let engine: Engine
-        private var buffer: [UInt8]
-        /// The item that comes next, and the next one whose record has not been read.
-        private var (position, unread) = (0, 0)
-        /// The records of the items from `position` on, as far as they have been read.
-        private var records: ArraySlice<[UInt8]> = []
-
-        init(export: RepoExport, engine: Engine, buffer: [UInt8]) {
-            self.export = export
-            self.engine = engine
-            self.buffer = buffer
-        }
-
-        /// Writes what was read while the records after it are being read.
-        func next() async throws -> [UInt8]? {
-            while buffer.count < Self.pieceBytes, position < export.items.count {
-                let wanted = wanted()
-                async let read = read(wanted)
-                write()
-                take(try await read)
-            }
-            guard !buffer.isEmpty else { return nil }
-            defer { buffer.removeAll(keepingCapacity: true) }
-            return buffer
-        }
-
-        private func wanted() -> [CID] {
-            var wanted: [CID] = []
-            var index = unread
-            while index < export.items.count, wanted.count < Self.readMax {
-                if case .record(let cid) = export.items[index] { wanted.append(cid) }
-                index += 1
-            }
-            return wanted
-        }
-
-        private func take(_ read: [[UInt8]]) {
-            records += read
-            var left = read.count
-            while left > 0 {
-                if case .record = export.items[unread] { left -= 1 }
-                unread += 1
+    private func streamBlocks(from engine: Engine, to write: ([UInt8]) async throws -> Void) async throws {
+        var header: [UInt8] = []
+        CARWriter.encodeHeader(roots: [commit], into: &header)
+        CARWriter.encodeBlock(commitBlock, cid: commit, into: &header)
+        try await write(header)
+        var walk = ExportWalk(self)
+        try await inOrder(atOnce: Self.piecesAtOnce) {
+            try walk.next()
+        } make: { items in
+            try await engine.read(items[...], of: owner)
+        } take: { part in
+            try await write(part.bytes)
+            var rest = part.rest
+            while !rest.isEmpty {
+                let part = try await engine.read(rest, of: owner)
+                try await write(part.bytes)
+                rest = part.rest
             }
         }
+    }
+}
 
-        private nonisolated func read(_ cids: [CID]) async throws -> [[UInt8]] {
-            guard !cids.isEmpty else { return [] }
-            let blocks = try await engine.log.blocks(inOrder: cids, of: export.owner, bytesMax: Self.pieceBytes)
-            return try zip(cids, blocks).map { cid, bytes in
-                guard let bytes else { throw EventLogError.malformed("record block \(cid) is missing") }
-                return bytes
+private enum ExportItem: Sendable {
+    case node(CID, [UInt8])
+    case record(CID)
+}
+
+/// Some items as they stand in a CAR, and those behind them that would have made it too long.
+private struct ExportPart: Sendable {
+    var bytes: [UInt8] = []
+    var rest: ArraySlice<ExportItem>
+
+    static let bytesMax = 256 << 10
+}
+
+/// Cuts the walk over a tree into pieces.
+private struct ExportWalk {
+    private static let recordsMax = 256
+
+    private let wanted: Set<CID>?
+    private var traversal: MSTTraversal
+    /// Records with the same content are one block.
+    private var seen: Set<CID>
+
+    init(_ export: RepoExport) {
+        wanted = export.records
+        traversal = if let nodes = export.nodes { export.tree.nodes(among: nodes) } else { export.tree.nodes() }
+        seen = Set(minimumCapacity: export.records?.count ?? export.recordCount)
+    }
+
+    /// The next piece; nil at the end.
+    mutating func next() throws -> [ExportItem]? {
+        var items: [ExportItem] = []
+        items.reserveCapacity(2 * Self.recordsMax)
+        var records = 0
+        while records < Self.recordsMax, let item = try traversal.next() {
+            switch item {
+            case .node(let cid, let bytes): items.append(.node(cid, bytes))
+            case .record(_, let cid):
+                guard wanted?.contains(cid) ?? true, seen.insert(cid).inserted else { continue }
+                items.append(.record(cid))
+                records += 1
             }
         }
+        return items.isEmpty ? nil : items
+    }
+}
 
-        private func write() {
-            while position < export.items.count {
-                switch export.items[position] {
-                case .block(let cid, let bytes): CARWriter.encodeBlock(bytes, cid: cid, into: &buffer)
-                case .record(let cid):
-                    guard let bytes = records.popFirst() else { return }
-                    CARWriter.encodeBlock(bytes, cid: cid, into: &buffer)
-                }
-                position += 1
+extension Engine {
+    /// Reads the records among `items` and writes as many items as come to one part.
+    fileprivate func read(_ items: ArraySlice<ExportItem>, of owner: DID) async throws -> ExportPart {
+        var wanted: [CID] = []
+        for case .record(let cid) in items { wanted.append(cid) }
+        var records: ArraySlice<[UInt8]?> = []
+        if !wanted.isEmpty { records = try await log.blocks(inOrder: wanted, of: owner, bytesMax: ExportPart.bytesMax)[...] }
+        var part = ExportPart(rest: items)
+        part.bytes.reserveCapacity(ExportPart.bytesMax)
+        while let item = part.rest.first {
+            switch item {
+            case .node(let cid, let bytes): CARWriter.encodeBlock(bytes, cid: cid, into: &part.bytes)
+            case .record(let cid):
+                guard let found = records.popFirst() else { return part }
+                guard let bytes = found else { throw EventLogError.malformed("record block \(cid) is missing") }
+                CARWriter.encodeBlock(bytes, cid: cid, into: &part.bytes)
             }
+            part.rest.removeFirst()
         }
+        return part
     }
 }
 
@@ -150,35 +174,40 @@ extension Engine {
 
     /// On the actor's thread: what the repo gained since an earlier commit.
     private static func export(_ repo: RepoHead, of owner: DID, gain: RepoGain, rows: any ActorRows) throws -> RepoExport {
-        var items: [RepoExport.Item] = [.block(repo.commit, repo.commit(of: owner).block)]
-        var traversal = ActorContext.tree(of: repo, in: rows).nodes(among: gain.nodes)
-        var left = gain.records
-        while let item = try traversal.next() {
-            switch item {
-            case .node(let cid, let bytes): items.append(.block(cid, bytes))
-            case .record(_, let cid): if left.remove(cid) != nil { items.append(.record(cid)) }
-            }
-        }
-        return RepoExport(commit: repo.commit, rev: repo.rev, owner: owner, items: items)
+        var nodes: [CID: [UInt8]] = [:]
+        for cid in gain.nodes { nodes[cid] = try rows.node(cid) }
+        let tree = try tree(of: repo, over: nodes)
+        return RepoExport(
+            commit: repo.commit, rev: repo.rev, owner: owner, commitBlock: repo.commit(of: owner).block, tree: tree, nodes: gain.nodes,
+            records: gain.records, recordCount: gain.records.count)
     }
 
     /// On the actor's thread: the whole tree.
     /// - Parameter since: leaves out records that were there at this rev.
     private static func export(_ repo: RepoHead, of owner: DID, since: TID?, rows: any ActorRows) throws -> RepoExport {
-        var items: [RepoExport.Item] = [.block(repo.commit, repo.commit(of: owner).block)]
         // All at once: a walk that asks for one node after the other waits for each.
-        let nodes = try rows.nodes()
-        var traversal = MST(root: repo.data, source: { cid throws(MSTError) in nodes[cid] }).nodes()
-        var seen: Set<CID> = []
+        let tree = try tree(of: repo, over: rows.nodes())
+        return RepoExport(
+            commit: repo.commit, rev: repo.rev, owner: owner, commitBlock: repo.commit(of: owner).block, tree: tree, nodes: nil,
+            records: try since.map { try records(of: tree, after: $0, rows: rows) },
+            recordCount: try rows.collections().values.reduce(0) { $0 + $1.records })
+    }
+
+    /// A tree over nodes that are hashed before the first byte goes out, while damaged rows can still be made anew.
+    private static func tree(of repo: RepoHead, over nodes: [CID: [UInt8]]) throws -> MST {
+        for (cid, bytes) in nodes where CID(hashing: bytes) != cid { throw MSTError.hashMismatch(cid) }
+        return MST(root: repo.data, hashesChecked: true, source: { cid throws(MSTError) in nodes[cid] })
+    }
+
+    /// The records that came after a rev.
+    private static func records(of tree: MST, after rev: TID, rows: any ActorRows) throws -> Set<CID> {
+        var records: Set<CID> = []
+        var traversal = tree.nodes()
         while let item = try traversal.next() {
-            switch item {
-            case .node(let cid, let bytes): items.append(.block(cid, bytes))
-            case .record(let key, let cid):
-                if let since, let path = RecordPath(key.description), let row = try rows.record(path), row.rev <= since { continue }
-                // Records with the same content are one block.
-                if seen.insert(cid).inserted { items.append(.record(cid)) }
-            }
+            guard case .record(let key, let cid) = item else { continue }
+            if let path = RecordPath(key.description), let row = try rows.record(path), row.rev <= rev { continue }
+            records.insert(cid)
         }
-        return RepoExport(commit: repo.commit, rev: repo.rev, owner: owner, items: items)
+        return records
     }
 }

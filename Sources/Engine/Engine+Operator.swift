@@ -71,7 +71,7 @@ extension Engine {
 
     private func export(_ did: DID, emit: Emit) async throws {
         guard let export = try await exportForOperator(of: did) else { throw Refusal.notEnrolled }
-        for try await chunk in export.content.chunks(from: self) { try await emit(.bytes(chunk)) }
+        try await export.content.stream(from: self) { try await emit(.bytes($0)) }
     }
 
     private func get(_ uri: ATURI) async throws -> Value {

@@ -74,20 +74,22 @@ func status(_ enrollment: EnrollmentSummary, _ membership: Membership?) -> Value
 extension Response {
     /// A repo as a CAR, streamed.
     fileprivate static func car(_ export: Readable<RepoExport>, from engine: Engine) -> Response {
-        let chunks = export.content.chunks(from: engine)
         return Response(
             status: .ok, headers: [.contentType: "application/vnd.ipld.car", .repoRev: export.content.rev.description],
             body: ResponseBody { writer in
                 // The status has gone out: an error in here can only cut the answer off, which its reader sees.
-                var pieces = chunks.makeAsyncIterator()
-                while true {
-                    let piece: [UInt8]?
-                    do { piece = try await pieces.next() } catch {
-                        engine.logger.error("an export was cut off", metadata: ["error": "\(error)"])
-                        throw error
+                var isGone = false
+                do {
+                    try await export.content.stream(from: engine) { piece in
+                        do { try await writer.write(ByteBuffer(bytes: piece)) } catch {
+                            isGone = true
+                            throw error
+                        }
                     }
-                    guard let piece else { break }
-                    try await writer.write(ByteBuffer(bytes: piece))
+                } catch {
+                    // A reader who goes is no error of ours.
+                    if !isGone { engine.logger.error("an export was cut off", metadata: ["error": "\(error)"]) }
+                    throw error
                 }
                 try await writer.finish(nil)
             })

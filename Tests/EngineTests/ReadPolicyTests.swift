@@ -244,7 +244,7 @@ struct ReadPolicyTests {
         let blocks = { (since: TID?) async throws -> Set<CID> in
             let export = try #require(try await it.engine.exportRepo(of: it.alice, since: since, to: .user(it.alice)))
             var file: [UInt8] = []
-            for try await piece in export.content.chunks(from: it.engine) { file += piece }
+            try await export.content.stream(from: it.engine) { file += $0 }
             let (roots, blocks) = try CARReader.read(file)
             #expect(roots == [second.commit])
             return Set(blocks.map(\.cid))

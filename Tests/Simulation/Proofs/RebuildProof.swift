@@ -242,12 +242,12 @@ package enum RebuildProof {
             }
             var generator = SeededGenerator(seed: seed ^ 0x6b11)
             var kills = 0
-            for attempt in 0..<size.kills * 4 where kills < size.kills {
+            for attempt in 0..<size.kills * 20 where kills < size.kills {
                 let worker = try ProofWorker(program: program, proof: "rebuild", directory: directory)
                 // After so many actors, and then a moment later: in the middle of one, most of the time.
                 let target = Int.random(in: 0..<size.actors, using: &generator)
                 while worker.isRunning, try worker.lines.count <= target { try await Task.sleep(for: .milliseconds(1)) }
-                try await Task.sleep(for: .microseconds(Int.random(in: 0..<20_000, using: &generator)))
+                try await Task.sleep(for: .microseconds(Int.random(in: 0..<4_000, using: &generator)))
                 let wasRunning = worker.isRunning
                 worker.kill()
                 guard wasRunning else { continue }  // It was faster.
@@ -315,7 +315,7 @@ package enum RebuildProof {
     static func file(of did: DID, _ deployment: SimulatedDeployment) async throws -> [UInt8] {
         guard let export = try await deployment.engine.exportRepo(of: did, to: .user(did)) else { return [] }
         var file: [UInt8] = []
-        for try await piece in export.content.chunks(from: deployment.engine) { file += piece }
+        try await export.content.stream(from: deployment.engine) { file += $0 }
         return file
     }
 }
