@@ -109,9 +109,9 @@ public struct ValueMap: Sendable, RandomAccessCollection, ExpressibleByDictionar
     public init(dictionaryLiteral elements: (String, Value)...) { self.init(unsorted: elements) }
 
     init(unsorted elements: [(String, Value)]) {
-        var sorted = elements.map { Entry(key: $0.0, value: $0.1) }
-        sorted.sort { CanonicalOrder.compare($0.key, $1.key) < 0 }
-        self.init(canonical: sorted)
+        self.init(canonical: elements.map { Entry(key: $0.0, value: $0.1) })
+        guard !isCanonical else { return }
+        entries.sort { CanonicalOrder.compare($0.key, $1.key) < 0 }
         precondition(isCanonical, "each key of a map occurs once")
     }
 
@@ -119,7 +119,7 @@ public struct ValueMap: Sendable, RandomAccessCollection, ExpressibleByDictionar
     init(canonical entries: [Entry]) { self.entries = entries }
 
     var isCanonical: Bool {
-        zip(entries, entries.dropFirst()).allSatisfy { CanonicalOrder.compare($0.key, $1.key) < 0 }
+        entries.indices.dropFirst().allSatisfy { CanonicalOrder.compare(entries[$0 - 1].key, entries[$0].key) < 0 }
     }
 
     public var startIndex: Int { 0 }

@@ -72,9 +72,9 @@ final class ActorContext {
 
     private func fold(_ events: [StoredEvent], chunks: [CID: [UInt8]], upon rows: any ActorRows) throws -> Folded {
         let usage = try rows.collections()
-        // Where no collection has records, no record has to be looked for: an import asks for each of its own.
+        // Where no collection has records, no record has to be looked for.
         let row: (RecordPath) throws -> RecordRow? = usage.isEmpty ? { _ in nil } : { try rows.record($0) }
-        var fold = ActorFold(upon: state, tree: tree, row: row, usage: { usage[$0] ?? Usage() })
+        var fold = ActorFold(upon: state, tree: tree, row: row, usage: usage)
         for event in events { try fold.apply(event, chunk: { chunks[$0] }) }
         let (changes, tree) = fold.finish()
         return Folded(changes: changes, tree: tree)
@@ -88,7 +88,7 @@ final class ActorContext {
         }
         state = folded.changes.state
         tree = folded.tree
-        boundTree(afterEditing: folded.changes.records.count, rows)
+        boundTree(afterEditing: folded.changes.records.count + folded.changes.created.count, rows)
     }
 
     /// An edit keeps the nodes that it went through, so a repo that is written all over would come to be in memory as a whole. Where
@@ -107,10 +107,16 @@ extension Append {
         events.map { StoredEvent(position: nil, bytes: $0.bytes, cid: $0.cid, body: $0.bodyBytes, leaf: $0.leaf) }
     }
 
-    /// Among these are an import's chunks.
+    /// The chunks of an import's operations.
     fileprivate var chunks: [CID: [UInt8]] {
-        guard events.contains(where: { $0.event.kind == .repoImport }) else { return [:] }
-        return Dictionary(blocks.map { ($0.cid, $0.bytes) }) { first, _ in first }
+        var chunks: [CID: [UInt8]] = [:]
+        for signed in events where signed.event.kind == .repoImport {
+            // best effort: a body that cannot be read is refused when it is folded.
+            guard case .repoImport(let bulk)? = try? EventBody(kind: .repoImport, bytes: signed.bodyBytes) else { continue }
+            let wanted = Set(bulk.chunks)
+            for block in blocks where wanted.contains(block.cid) { chunks[block.cid] = block.bytes }
+        }
+        return chunks
     }
 }
 

@@ -75,12 +75,25 @@ extension Engine {
         var deployment = DeploymentDigest()
         var events: UInt64 = 0
         try await forEachActor(actor) { [self] did in
-            try await withCurrent(did) { context, rows in (digest: try ActorDigest.of(rows), sequence: context.state.head.sequence) }
-        } take: { did, found in
-            deployment.add(did, digest: found.digest)
-            events += found.sequence
+            try await storedDigest(of: did)
+        } take: { did, stored in
+            deployment.add(did, digest: stored.digest)
+            events += stored.sequence
         }
         return DigestReport(digest: deployment.text(), events: events, actors: deployment.actors, source: "rows")
+    }
+
+    private struct StoredDigest: Sendable {
+        let digest: [UInt8]
+        /// The number of events that the rows stand at.
+        let sequence: UInt64
+    }
+
+    /// The digest of one actor's stored rows, once they have caught up.
+    private func storedDigest(of actor: DID) async throws -> StoredDigest {
+        try await withCurrent(actor) { context, rows in
+            StoredDigest(digest: try ActorDigest.of(rows), sequence: context.state.head.sequence)
+        }
     }
 
     /// The digest of the rows that the log gives up to a position, folded in memory: what the stored ones must be (I8).
@@ -132,11 +145,17 @@ extension Engine {
             let actors = actor == nil ? Int(try await log.statistics().actors) - 1 : 1
             var done = 0
             var stopped: [String] = []
-            try await forEachActor(actor) { [self] did -> String? in
-                do { try await withCurrent(did) { _, _ in } } catch let error as FoldError { return "\(did): \(error)" }
-                return nil
-            } take: { _, problem in
-                if let problem { stopped.append(problem) }
+            var deployment = DeploymentDigest()
+            var events: UInt64 = 0
+            try await forEachActor(actor) { [self] did -> Result<StoredDigest, FoldError> in
+                do { return .success(try await storedDigest(of: did)) } catch let error as FoldError { return .failure(error) }
+            } take: { did, outcome in
+                switch outcome {
+                case .success(let stored):
+                    deployment.add(did, digest: stored.digest)
+                    events += stored.sequence
+                case .failure(let error): stopped.append("\(did): \(error)")
+                }
                 done += 1
                 try await progress(done, actors)
             }
@@ -145,7 +164,7 @@ extension Engine {
                     exitCode: 1, name: "ProjectionsStopped",
                     message: "\(stopped.count) of \(done) logs cannot be folded: \(stopped.prefix(20).joined(separator: "; "))")
             }
-            return try await digest(of: actor)
+            return DigestReport(digest: deployment.text(), events: events, actors: deployment.actors, source: "rows")
         }
     }
 

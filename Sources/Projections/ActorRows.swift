@@ -11,6 +11,16 @@ package struct Usage: Hashable, Sendable {
         self.records = records
         self.bytes = bytes
     }
+
+    mutating func add(_ row: RecordRow) {
+        records += 1
+        bytes += row.size
+    }
+
+    mutating func remove(_ row: RecordRow) {
+        records -= 1
+        bytes -= row.size
+    }
 }
 
 /// That an administrator read a record of this actor: a receipt that the actor can list.
@@ -36,6 +46,8 @@ package struct ActorChanges: Sendable {
     /// The event that the rows stand at before, and after.
     package let from: UInt64
     package var state: ActorState
+    /// What an import put into a repo without records, in the order of the tree's keys. `records` come after it.
+    package var created: [RecordRow] = []
     /// The record at a path from now on; nil: none.
     package var records: [RecordPath: RecordRow?] = [:]
     package var nodesAdded: [CID: [UInt8]] = [:]
@@ -48,6 +60,18 @@ package struct ActorChanges: Sendable {
     package init(from state: ActorState) {
         from = state.head.sequence
         self.state = state
+    }
+
+    /// The row that an import created at a path.
+    func created(_ path: RecordPath) -> RecordRow? {
+        let key = path.description.utf8
+        var (low, high) = (0, created.count)
+        while low < high {
+            let middle = (low + high) / 2
+            if created[middle].path == path { return created[middle] }
+            if created[middle].path.description.utf8.lexicographicallyPrecedes(key) { low = middle + 1 } else { high = middle }
+        }
+        return nil
     }
 }
 

@@ -49,6 +49,7 @@ package final class MemoryActorRows: ActorRows {
         precondition(changes.from == standing?.head.sequence ?? 0, "I9: changes from \(changes.from) upon \(standing?.head.sequence ?? 0)")
         if changes.clears { (rows, blocks, usage, reads) = ([:], [:], [:], []) }
         reads += changes.adminReads
+        for row in changes.created { rows[row.path] = row }
         for (path, row) in changes.records { rows[path] = row }
         blocks.merge(changes.nodesAdded) { old, _ in old }
         for cid in changes.nodesRemoved { blocks[cid] = nil }

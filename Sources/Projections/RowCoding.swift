@@ -83,8 +83,8 @@ extension RepoHead {
 extension RecordRow {
     package var row: Value {
         [
-            "cid": .link(cid), "boundaries": .array(boundaries.map(Value.string)), "sequence": .integer(Int64(sequence)),
-            "rev": .string(rev.description), "size": .integer(Int64(size)),
+            "cid": .link(cid), "rev": .string(rev.description), "size": .integer(Int64(size)), "sequence": .integer(Int64(sequence)),
+            "boundaries": .array(boundaries.map(Value.string)),
         ]
     }
 }

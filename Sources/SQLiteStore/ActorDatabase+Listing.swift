@@ -111,10 +111,20 @@ extension ActorDatabase {
                 .text(name), collection, key)
         }
         for name in after where !before.contains(name) {
-            try connection.run("INSERT OR IGNORE INTO boundary (name) VALUES (?)", .text(name))
             try connection.run(
-                "INSERT INTO audience (boundary, collection, rkey) SELECT id, ?, ? FROM boundary WHERE name = ?", collection, key,
-                .text(name))
+                "INSERT INTO audience (boundary, collection, rkey) VALUES (?, ?, ?)", .integer(try number(ofBoundary: name)), collection,
+                key)
         }
+    }
+
+    /// The number of a boundary in this file, which gets one where it has none.
+    func number(ofBoundary name: String) throws(SQLiteError) -> Int64 {
+        if let number = boundaryNumbers[name] { return number }
+        try connection.run("INSERT OR IGNORE INTO boundary (name) VALUES (?)", .text(name))
+        guard let number = try connection.single("SELECT id FROM boundary WHERE name = ?", .text(name), read: { $0.integer(0) }) else {
+            throw SQLiteError(operation: "insert", code: 11, message: "a boundary was not kept", path: connection.path)  // SQLITE_CORRUPT
+        }
+        boundaryNumbers[name] = number
+        return number
     }
 }

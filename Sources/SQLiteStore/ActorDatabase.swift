@@ -27,6 +27,10 @@ final class ActorDatabase: ActorRows {
     /// What was applied and is not committed yet, and the transaction that holds the rest of it; both or neither.
     private var unwritten: UnwrittenRows?
     private var transaction: SQLiteTransaction?
+    /// The numbers of boundaries that are known, those of the open transaction too.
+    var boundaryNumbers: [String: Int64] = [:]
+    /// The last names that a row was read with.
+    private var lastBoundaries: (text: String, set: BoundarySet) = ("", .empty)
 
     /// Pages in the WAL from which it is checkpointed: while the file is open, and before it is closed.
     private static let checkpointPages = 200
@@ -62,6 +66,13 @@ final class ActorDatabase: ActorRows {
     }
 
     private func makeAnew() throws(SQLiteError) {
+        let isNew = try connection.single("SELECT count(*) FROM sqlite_schema") { $0.integer(0) } == 0
+        guard isNew else { return try makeTables() }
+        // SQLite would sync the first page of every new WAL, so that frames of an older one are not taken for its own: there is none.
+        try connection.unsynced { () throws(SQLiteError) in try makeTables() }
+    }
+
+    private func makeTables() throws(SQLiteError) {
         try connection.transaction { () throws(SQLiteError) in
             // Whatever another version has left, its own tables too.
             for table in try connection.all("SELECT name FROM sqlite_schema WHERE type = 'table'", read: { $0.text(0) }) {
@@ -95,12 +106,22 @@ final class ActorDatabase: ActorRows {
         }
         do {
             return RecordRow(
-                path: RecordPath(collection: collection, recordKey: try RecordKey(row.text(0))), cid: try CID(bytes: row.blob(1)),
-                boundaries: try BoundarySet(row.text(2).split(separator: " ").map(String.init)), sequence: row.unsigned(3),
+                path: RecordPath(collection: collection, recordKey: try RecordKey(row.text(0))), cid: try cid(row, 1),
+                boundaries: try boundaries(row.text(2)), sequence: row.unsigned(3),
                 rev: try TID(row.text(4)), size: Int(row.integer(5)))
         } catch {
             throw ActorStoreError.unreadable(actor: actor, row: "record \(collection)/\(row.text(0)): \(error)")
         }
+    }
+
+    private func cid(_ row: SQLiteStatement, _ column: Int32) throws(CIDError) -> CID {
+        try row.withBlob(column) { (bytes) throws(CIDError) in try CID(bytes: bytes.bytes) }
+    }
+
+    /// Most records name the boundaries that the one before names.
+    private func boundaries(_ text: String) throws -> BoundarySet {
+        if lastBoundaries.text != text { lastBoundaries = (text, try BoundarySet(text.split(separator: " ").map(String.init))) }
+        return lastBoundaries.set
     }
 
     func collections() throws -> [NSID: Usage] {
@@ -143,7 +164,8 @@ final class ActorDatabase: ActorRows {
     func nodes() throws -> [CID: [UInt8]] {
         try settle()
         var nodes: [CID: [UInt8]] = [:]
-        try forEach("SELECT cid, bytes FROM node") { nodes[try CID(bytes: $0.blob(0))] = $0.blob(1) }
+        nodes.reserveCapacity(Int(try connection.single("SELECT count(*) FROM node") { $0.integer(0) } ?? 0))
+        try forEach("SELECT cid, bytes FROM node") { nodes[try cid($0, 0)] = $0.blob(1) }
         return nodes
     }
 
@@ -173,7 +195,9 @@ final class ActorDatabase: ActorRows {
         if changes.clears {
             for table in ["record", "audience", "boundary", "node", "usage", "admin_read"] { try connection.run("DELETE FROM \(table)") }
             unwritten.forgetNodes()
+            boundaryNumbers = [:]
         }
+        try create(changes.created)
         // In the order of their keys, so that many are written page by page.
         let records = changes.records.sorted { ($0.key.collection, $0.key.recordKey) < ($1.key.collection, $1.key.recordKey) }
         for (path, row) in records { try put(row, at: path) }
@@ -186,8 +210,10 @@ final class ActorDatabase: ActorRows {
     /// Commits what was applied since the last time.
     func commit() throws(SQLiteError) {
         guard let unwritten, let transaction = transaction.take() else { return }
+        let addition = try connection.statement("INSERT OR IGNORE INTO node (cid, bytes) VALUES (?, ?)")
         for (cid, bytes) in unwritten.addedInOrder {
-            try connection.run("INSERT OR IGNORE INTO node (cid, bytes) VALUES (?, ?)", .blob(cid.bytes), .blob(bytes))
+            try addition.bind(1, cid.bytes)
+            try addition.run(binding: 2, uncopied: bytes)
         }
         for cid in unwritten.removed { try connection.run("DELETE FROM node WHERE cid = ?", .blob(cid.bytes)) }
         try connection.run(
@@ -214,6 +240,7 @@ final class ActorDatabase: ActorRows {
     func abandon() {
         transaction = nil
         unwritten = nil
+        boundaryNumbers = [:]
         memory = nil
     }
 
@@ -248,11 +275,15 @@ final class ActorDatabase: ActorRows {
             try visit("adminRead", read.key, read.row)
         }
         try forEach("SELECT cid, bytes FROM node ORDER BY cid") { row in
-            let cid = try CID(bytes: row.blob(0))
+            let cid = try self.cid(row, 0)
             try visit("node", cid.description, .bytes(row.blob(1)))
         }
+        var collection: NSID?
         try forEach("SELECT rkey, cid, boundaries, sequence, rev, size, collection FROM record ORDER BY collection, rkey") { row in
-            let record = try self.recordRow(row, collection: try NSID(row.text(6)))
+            let name = row.text(6)
+            let known = if let collection, collection.description == name { collection } else { try NSID(name) }
+            collection = known
+            let record = try self.recordRow(row, collection: known)
             try visit("record", record.path.description, record.row)
         }
         try visit("state", "", state.row)

@@ -140,6 +140,16 @@ package final class SQLiteConnection {
         SQLiteError(operation: operation, code: SQLITE_MISUSE, message: message, path: path)
     }
 
+    /// Runs `body` with commits that no power loss is kept from undoing, in a file that has nothing to lose yet. What is committed later is
+    /// synced with all before it, or is lost with it.
+    func unsynced(_ body: () throws(SQLiteError) -> Void) throws(SQLiteError) {
+        let synchronous = try single("PRAGMA synchronous") { row in row.integer(0) } ?? 0
+        try execute("PRAGMA synchronous = OFF")
+        try body()
+        try execute("PRAGMA synchronous = \(synchronous)")
+        try expect("PRAGMA synchronous", synchronous)
+    }
+
     // MARK: Statements
 
     /// The prepared statement for `sql`, kept for the life of the connection; its parameters are NULL.
