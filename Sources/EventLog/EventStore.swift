@@ -13,6 +13,24 @@ package struct Block: Hashable, Sendable {
     package init(hashing bytes: [UInt8]) { self.init(cid: CID(hashing: bytes), bytes: bytes) }
 }
 
+/// Blocks that wait for the append that will refer to them.
+package struct StagedBlocks: Hashable, Sendable {
+    /// Where the store has put them; they go with the append as `Append.staged`.
+    package let rows: ClosedRange<Int64>?
+    /// Those that the store leaves to the caller; they go with the append as `Append.blocks`.
+    package let held: [Block]
+
+    package init(rows: ClosedRange<Int64>?) {
+        self.rows = rows
+        held = []
+    }
+
+    package init(held: [Block]) {
+        rows = nil
+        self.held = held
+    }
+}
+
 /// What is appended to one actor's log in one step, all or none.
 package struct Append: Sendable {
     package let actor: DID
@@ -22,6 +40,8 @@ package struct Append: Sendable {
     package let events: [SignedEvent]
     /// What the events newly refer to, an import's chunks too. A block that the actor already has is kept once.
     package let blocks: [Block]
+    /// Rows of blocks that were staged for this append (`EventStore.stage`), and that its events refer to from here on.
+    package let staged: [ClosedRange<Int64>]
     package let request: RequestRow?
     /// What proved the caller, where it may be used once: the append is refused where it was used before.
     package let use: SingleUse?
@@ -29,13 +49,15 @@ package struct Append: Sendable {
     package static let eventsMax = 200
 
     package init(
-        actor: DID, after: Head, events: [SignedEvent], blocks: [Block] = [], request: RequestRow? = nil, use: SingleUse? = nil
+        actor: DID, after: Head, events: [SignedEvent], blocks: [Block] = [], staged: [ClosedRange<Int64>] = [], request: RequestRow? = nil,
+        use: SingleUse? = nil
     ) {
         precondition((1...Append.eventsMax).contains(events.count), "an append holds 1…\(Append.eventsMax) events")
         self.actor = actor
         self.after = after
         self.events = events
         self.blocks = blocks
+        self.staged = staged
         self.request = request
         self.use = use
         checkInvariants()
@@ -116,6 +138,16 @@ package protocol EventStore: Sendable {
     /// - Throws: `headMoved`, `alreadyUsed`, `overloaded`, `noSpace` with nothing stored. After `storage` the outcome is unknown: read the head.
     func append(_ append: Append) async throws(EventLogError) -> [Appended]
 
+    /// Takes blocks in before the append that will refer to them is decided, so that nobody has to hold all of them until then. Nothing
+    /// refers to them until that append, which may follow a refused one; a start removes what no append came for. An actor's blocks are
+    /// staged for one append at a time: a block that two wait for is the later one's.
+    /// - Parameter actor: has a log.
+    /// - Throws: `noSpace`, `overloaded` with nothing stored.
+    func stage(_ blocks: [Block], of actor: DID) async throws(EventLogError) -> StagedBlocks
+
+    /// Removes what was staged for an append that will not come.
+    func abandon(_ staged: [StagedBlocks]) async
+
     /// The end of an actor's log; `.empty` where there is none.
     func head(of actor: DID) async throws(EventLogError) -> Head
 
@@ -131,6 +163,9 @@ package protocol EventStore: Sendable {
 
     /// The actors that have a log, the service's own included, in order of the DID's bytes.
     func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID]
+
+    /// Those of the actors that have a log.
+    func withLog(among actors: [DID]) async throws(EventLogError) -> Set<DID>
 
     /// The bytes of a block, nil where the actor has none under this CID. The reader compares them with the CID.
     func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]?
@@ -156,6 +191,16 @@ package protocol EventStore: Sendable {
 }
 
 extension EventStore {
+    package func stage(_ blocks: [Block], of actor: DID) async throws(EventLogError) -> StagedBlocks { StagedBlocks(held: blocks) }
+
+    package func abandon(_ staged: [StagedBlocks]) async {}
+
+    package func withLog(among actors: [DID]) async throws(EventLogError) -> Set<DID> {
+        var found: Set<DID> = []
+        for actor in actors where try await head(of: actor).sequence > 0 { found.insert(actor) }
+        return found
+    }
+
     /// A few at a time, whatever their size: a block has at most 1 MiB.
     package func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?] {
         let first = Array(cids.prefix(16))

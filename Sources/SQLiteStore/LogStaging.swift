@@ -61,6 +61,12 @@ struct LogStaging {
         self.active = nil
     }
 
+    /// A slice is durable that an append will name.
+    mutating func hold(_ slice: ClosedRange<Int64>) { unreferenced.append(slice) }
+
+    /// Whether nothing refers to this slice yet.
+    func isUnreferenced(_ slice: ClosedRange<Int64>) -> Bool { unreferenced.contains(slice) }
+
     mutating func abandon(_ ranges: [ClosedRange<Int64>]) {
         orphans += ranges
         forgetIfQuiet()
@@ -109,9 +115,7 @@ extension LogWriter {
             try stageSlice(of: &active, into: &draft)
             if draft.next.lastBlock >= first {
                 slice = first...draft.next.lastBlock
-                try connection.run(
-                    "INSERT INTO staged(first, last, checksum) VALUES (?, ?, ?)", .integer(first), .integer(draft.next.lastBlock),
-                    .integer(LogSchema.stagedChecksum(first...draft.next.lastBlock)))
+                try insertStaged(first...draft.next.lastBlock)
             }
             isCommitting = true
             try transaction.commit()
@@ -128,6 +132,42 @@ extension LogWriter {
         if let slice { active.ranges.append(slice) }
         staging.staged(active, slice: slice)
         state.with { $0.activity.stagings += 1 }
+    }
+
+    /// Takes in blocks for an append that is to come: one transaction, so that they are durable, or are not there.
+    func stage(_ blocks: [Block], of did: DID) -> Result<StagedBlocks, EventLogError> {
+        var draft = GroupDraft(next: next)
+        let first = draft.next.lastBlock + 1
+        let actor: Int64
+        do throws(EventLogError) {
+            guard let known = try entry(of: did) else { return .failure(.malformed("stage: \(did) has no log")) }
+            actor = known.actor
+        } catch {
+            return .failure(error)
+        }
+        var isCommitting = false
+        do throws(SQLiteError) {
+            let transaction = try SQLiteTransaction(on: connection)
+            _ = try insertBlocks(blocks, of: actor, into: &draft)
+            // The actor may have had all of them.
+            guard draft.next.lastBlock >= first else { return .success(StagedBlocks(held: [])) }
+            try insertStaged(first...draft.next.lastBlock)
+            isCommitting = true
+            try transaction.commit()
+        } catch {
+            return .failure(refuse(error, isCommitting: isCommitting))
+        }
+        next = draft.next
+        staging.committed(draft)
+        staging.hold(first...next.lastBlock)
+        state.with { $0.activity.stagings += 1 }
+        return .success(StagedBlocks(rows: first...next.lastBlock))
+    }
+
+    private func insertStaged(_ slice: ClosedRange<Int64>) throws(SQLiteError) {
+        try connection.run(
+            "INSERT INTO staged(first, last, checksum) VALUES (?, ?, ?)", .integer(slice.lowerBound), .integer(slice.upperBound),
+            .integer(LogSchema.stagedChecksum(slice)))
     }
 
     /// The append that is being staged, or the next one, if it still names the head.

@@ -150,6 +150,18 @@ package final class LogStore: EventStore {
         }
     }
 
+    package func stage(_ blocks: [Block], of actor: DID) async throws(EventLogError) -> StagedBlocks {
+        try LogStore.check(blocks)
+        guard !blocks.isEmpty else { return StagedBlocks(held: []) }
+        return try await enqueue { .stage(blocks, of: actor, $0) }
+    }
+
+    package func abandon(_ staged: [StagedBlocks]) async {
+        let rows = staged.compactMap(\.rows)
+        // best effort: what is not removed now is at the next start.
+        if !rows.isEmpty { _ = queue.push(.abandon(rows)) }
+    }
+
     /// Removes rows that no longer count at `now`, the oldest first and at most 500 of each kind: requests of seven days or more, and
     /// uses of credentials that have expired.
     /// - Returns: how many were removed; 0 ends a clean-up.
@@ -184,7 +196,11 @@ package final class LogStore: EventStore {
         if let sequence = append.request?.sequence, !append.events.contains(where: { $0.event.sequence == sequence }) {
             throw .malformed("request: event \(sequence) is not one that it became")
         }
-        for block in append.blocks where CID(hashing: block.bytes, codec: block.cid.codec) != block.cid {
+        try check(append.blocks)
+    }
+
+    private static func check(_ blocks: [Block]) throws(EventLogError) {
+        for block in blocks where CID(hashing: block.bytes, codec: block.cid.codec) != block.cid {
             throw .malformed("block: its bytes do not match \(block.cid)")
         }
     }
@@ -224,6 +240,12 @@ package final class LogStore: EventStore {
 
     package func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] {
         try await read { reader throws(EventLogError) in try reader.actors(after: after, limit: limit) }
+    }
+
+    package func withLog(among actors: [DID]) async throws(EventLogError) -> Set<DID> {
+        try await read { reader throws(EventLogError) in
+            try reader.withLog(among: actors)
+        }
     }
 
     package func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? {

@@ -10,6 +10,10 @@ internal import EventLog
 final class LogWriter {
     enum Job: Sendable {
         case append(PendingAppend)
+        /// Takes in blocks for an append that is to come.
+        case stage([Block], of: DID, CheckedContinuation<Result<StagedBlocks, EventLogError>, Never>)
+        /// That append will not come.
+        case abandon([ClosedRange<Int64>])
         /// Removes what no longer counts at a time: old request rows, and uses of credentials that have expired.
         case expire(now: Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)
     }
@@ -69,15 +73,19 @@ final class LogWriter {
     private func handle(_ jobs: [Job]) {
         if let failure { refuseStaged(failure) }
         var group = staging.takeFinished()
+        var stagings: [([Block], DID, CheckedContinuation<Result<StagedBlocks, EventLogError>, Never>)] = []
         var expiries: [(Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)] = []
         for job in jobs {
             switch job {
             case .append(let pending) where pending.isStaged: staging.begin(pending)
             case .append(let pending): group.append(ReadyAppend(pending: pending))
+            case .stage(let blocks, let actor, let answer): stagings.append((blocks, actor, answer))
+            case .abandon(let ranges): staging.abandon(ranges.filter(staging.isUnreferenced))
             case .expire(let now, let answer): expiries.append((now, answer))
             }
         }
         if !group.isEmpty { commit(group) }
+        for (blocks, actor, answer) in stagings { answer.resume(returning: failure.map { .failure($0) } ?? stage(blocks, of: actor)) }
         for (now, answer) in expiries { answer.resume(returning: expire(now: now)) }
     }
 
@@ -150,6 +158,9 @@ final class LogWriter {
         guard append.events[0].event.time >= head.time ?? append.events[0].event.time else {
             return .failure(.malformed("event: time: before its predecessor's"))
         }
+        guard append.staged.allSatisfy(staging.isUnreferenced) else {
+            return .failure(.malformed("append: staged: rows that are not staged"))
+        }
         guard let positions = draft.next.positions(for: append.events) else {
             return .failure(.malformed("service.start: opens a generation that is not later than the log's"))
         }
@@ -161,14 +172,15 @@ final class LogWriter {
         if let request = append.request {
             try insert(request, at: positions[Int(request.sequence - append.events[0].event.sequence)])
         }
-        for range in ready.stagedRanges { try connection.run("DELETE FROM staged WHERE first = ?", .integer(range.lowerBound)) }
+        let ranges = append.staged + ready.stagedRanges
+        for range in ranges { try connection.run("DELETE FROM staged WHERE first = ?", .integer(range.lowerBound)) }
 
         let lastEvent = append.events[append.events.count - 1]
         draft.next.position = positions[positions.count - 1]
         draft.events += UInt64(append.events.count)
         draft.last = MarkFile.Mark(position: draft.next.position, digest: lastEvent.cid.digest)
         draft.heads[append.actor] = HeadCache.Entry(actor: actor, head: append.head)
-        draft.finished += ready.stagedRanges
+        draft.finished += ranges
         return .success(LogReceipt(appended: append.appended, blockRows: rows.map { staging.movedRow($0) }))
     }
 
@@ -339,11 +351,17 @@ private struct GroupBudget {
     private let options: LogStoreOptions
     private var events = 0
     private var bytes = 0
+    private var stagings = 0
 
     init(_ options: LogStoreOptions) { self.options = options }
 
     /// Counts the job in, and says whether the group is still within its bounds with it.
     mutating func admits(_ job: LogWriter.Job) -> Bool {
+        // One transaction of staging between two groups.
+        if case .stage = job {
+            stagings += 1
+            return stagings <= 1
+        }
         guard case .append(let pending) = job, !pending.isStaged else { return true }
         events += pending.append.events.count
         bytes += pending.byteCount

@@ -13,13 +13,14 @@ package struct EventStoreContract: Sendable {
         case limits = "the largest append, body, block and DID go through"
         case requests = "the row of a request is found again, and a later one takes its place"
         case uses = "a credential that may be used once proves one append, of whatever actor, and a refused one leaves nothing"
+        case staging = "blocks that were staged are those of the append that names them, and are gone where none came"
         case blocksPerActor = "a block belongs to one actor, is kept once, and is absent for everybody else"
         case concurrentActors = "many actors at once: every log whole, positions without gaps (I2, I13)"
         case orderOfDurability = "an event acknowledged before another's append began has the lower position (I13)"
         case racingWriters = "writers of one actor race, and the history is linearizable (I5)"
         case readersMissNothing = "a reader behind the writers sees every event once, in order, with nothing inserted behind it"
         case paging = "pages of any size give the same events in the same order"
-        case listingActors = "actors are listed in order of their DIDs' bytes, each once"
+        case listingActors = "actors are listed in order of their DIDs' bytes, each once, and known among others"
         case counting = "statistics count events and actors, and name the last position"
         case wholeByTheVerifier = "a seeded history of every kind of change verifies, and so it does when opened again"
 
@@ -58,6 +59,7 @@ package struct EventStoreContract: Sendable {
         case .limits: try await limits(store)
         case .requests: try await requests(store)
         case .uses: try await uses(store)
+        case .staging: try await staging(store)
         case .blocksPerActor: try await blocksPerActor(store)
         case .concurrentActors: try await concurrentActors(store)
         case .orderOfDurability: try await orderOfDurability(store)
@@ -322,6 +324,43 @@ extension EventStoreContract {
         try await verify(store)
     }
 
+    private func staging(_ store: any EventStore) async throws {
+        var actor = try await begin(store, actors: 1)[0]
+        _ = try await store.append(try actor.enroll())
+        func naming(_ staged: [StagedBlocks], _ append: Append) -> Append {
+            Append(
+                actor: append.actor, after: append.after, events: append.events, blocks: append.blocks + staged.flatMap(\.held),
+                staged: staged.compactMap(\.rows))
+        }
+        let blocks = (0..<20).map { _ in actor.record(bytes: 400) }
+        // Some blocks twice, in one staging and in two.
+        let staged = [
+            try await store.stage(Array(blocks[..<12]) + [blocks[0]], of: actor.did),
+            try await store.stage(Array(blocks[8...]), of: actor.did),
+        ]
+        var loser = actor
+        loser.diverge(1)
+        // A write that has one of them too keeps it, whatever becomes of the staging.
+        let kept = actor.record(bytes: 300)
+        let (abandoned, forgotten) = (actor.record(bytes: 301), actor.record(bytes: 302))
+        let other = try await store.stage([kept, abandoned], of: actor.did)
+        let write = try actor.putBlob()
+        _ = try await store.append(Append(actor: write.actor, after: write.after, events: write.events, blocks: [kept]))
+        // What a refused append named can be named again.
+        _ = try await refused(store, naming(staged, try loser.putBlob()))
+        _ = try await store.append(naming(staged, try actor.putBlob()))
+        await store.abandon([other])
+        _ = try await store.stage([forgotten], of: actor.did)
+        let again = try await reopen(store)
+        let found = try await again.blocks(blocks.map(\.cid) + [kept.cid], of: actor.did)
+        try expect((blocks + [kept]).allSatisfy { found[$0.cid] == $0.bytes }, "\(found.count) of 21 blocks are there")
+        for block in [abandoned, forgotten] {
+            try expect(try await again.block(block.cid, of: actor.did) == nil, "a block is there that no append came for")
+        }
+        try expect(await again.inspect().isEmpty, "the store is damaged")
+        try await verify(again)
+    }
+
     private func blocksPerActor(_ store: any EventStore) async throws {
         var actors = try await begin(store, actors: 2)
         let shared = actors[0].record(bytes: 400)
@@ -483,6 +522,8 @@ extension EventStoreContract {
         let expected = (actors.map(\.did) + [actors[0].service.did]).sorted {
             $0.description.utf8.lexicographicallyPrecedes($1.description.utf8)
         }
+        let stranger = try DID("did:plc:nobodyatall")
+        try expect(try await store.withLog(among: [stranger] + expected) == Set(expected), "others are known than those who have a log")
         for page in [1, 5, 14, 100] {
             var listed: [DID] = []
             while true {
