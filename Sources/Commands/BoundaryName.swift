@@ -1,6 +1,8 @@
 /// The names of boundaries. A *bare* name is 1–64 bytes of `A–Z a–z 0–9 . _ -`; a *qualified* one is `<service DID>/<bare name>`,
 /// and only qualified names stand in memberships and records (architecture, section 5).
 package enum BoundaryName {
+    private static let slash = UInt8(ascii: "/")
+
     package static func isBare(_ name: String) -> Bool {
         let bytes = name.utf8
         return (1...64).contains(bytes.count)
@@ -18,13 +20,13 @@ package enum BoundaryName {
 
     /// The service that a qualified name belongs to, or nil for anything that is not qualified.
     package static func service(of name: String) -> String? {
-        guard name.hasPrefix("did:"), let slash = name.firstIndex(of: "/") else { return nil }
+        guard name.hasPrefix("did:"), let slash = name.utf8.firstIndex(of: slash) else { return nil }
         return String(name[..<slash])
     }
 
     package static func bare(of name: String) -> String {
-        guard name.hasPrefix("did:"), let slash = name.firstIndex(of: "/") else { return name }
-        return String(name[name.index(after: slash)...])
+        guard name.hasPrefix("did:"), let slash = name.utf8.firstIndex(of: slash) else { return name }
+        return String(name[name.utf8.index(after: slash)...])
     }
 
     /// A name as an operator types it, made qualified. A name of another service, or of a wrong form, gives nil.

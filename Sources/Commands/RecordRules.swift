@@ -43,6 +43,12 @@ package struct RecordRules: Sendable {
         return .map(fields)
     }
 
+    /// Whether a record has all that `completed` would add.
+    package static func isComplete(_ record: Value, collection: NSID) throws(Refusal) -> Bool {
+        let completed = try completed(record, collection: collection)
+        return completed["$type"] == record["$type"] && completed["boundary"]?["$type"] == record["boundary"]?["$type"]
+    }
+
     /// The URI of the record that this one replies to, where it names one.
     package static func parentURI(of record: Value) -> ATURI? {
         guard let text = record["reply"]?["parent"]?["uri"]?.stringValue else { return nil }
@@ -81,7 +87,8 @@ package struct RecordRules: Sendable {
     }
 
     /// Whether records of this collection are kept here at all.
-    package static func isStratos(_ collection: NSID) -> Bool { collection.description.hasPrefix("zone.stratos.") }
+    package static func isStratos(_ collection: NSID) -> Bool { collection.description.hasPrefix(prefix) }
+    private static let prefix = "zone.stratos."
 
     /// The boundaries as the record names them. Only posts must have one; a record of another collection without any is its
     /// owner's alone.
@@ -112,7 +119,7 @@ package struct RecordRules: Sendable {
 
     /// A bare name passes where the qualified one is allowed: what is wrong with it is said by a later rule.
     private func checkAllowed(_ names: [String]) throws(Refusal) {
-        for name in names {
+        for name in names where !terms.allowedBoundaries.contains(name) {
             let qualified = BoundaryName.qualified(BoundaryName.bare(of: name), service: terms.serviceDID.description)
             guard terms.allowedBoundaries.contains(qualified) else {
                 throw .invalidRecord("Domain '\(BoundaryName.bare(of: name))' is not allowed")
@@ -144,8 +151,10 @@ package struct RecordRules: Sendable {
     }
 
     private static func isStratos(_ uri: Value?) -> Bool {
-        guard let text = uri?.stringValue, let parsed = try? ATURI(text), let collection = parsed.collection else { return false }
-        return isStratos(collection)
+        // In place: most posts of a thread name two URIs, and parts that are cut out are not needed here.
+        guard let text = uri?.stringValue, ATURI.verdict(text.utf8Span.span) == .accepted else { return false }
+        let path = text.utf8.dropFirst("at://".utf8.count).drop { $0 != UInt8(ascii: "/") }.dropFirst()
+        return path.starts(with: prefix.utf8)
     }
 
     /// A private record must not quote public posts: the embed, what it carries beside it, and a record inside a record.

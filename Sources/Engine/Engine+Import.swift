@@ -4,6 +4,7 @@ import Commands
 package import EventLog
 import Keys
 import Projections
+import Synchronization
 
 /// A CAR file that is to be imported, read in pieces.
 package struct ImportSource: Sendable {
@@ -27,8 +28,6 @@ package struct ImportReceipt: Hashable, Sendable {
 }
 
 extension Engine {
-    private static let pieceBytes = 256 << 10
-
     /// Imports a repo into an empty one: the whole file is verified, every record judged, and one event carries all of it. The
     /// records keep their CIDs and the tree its root; the commit is new, with a new rev (I10), signed by the actor's key here.
     /// - Throws: `Refusal`, with nothing written.
@@ -36,122 +35,106 @@ extension Engine {
         _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent, use: SingleUse? = nil,
         progress: @Sendable (_ done: Int, _ of: Int) async throws -> Void
     ) async throws -> ImportReceipt {
-        guard try await isEnrolled(actor) else { throw Refusal.notEnrolled }
-        // Decided again in the lane; asked here so that nobody waits for a long file in vain.
-        guard try await withCurrent(actor, { _, rows in try rows.collections().isEmpty }) else { throw Refusal.repoAlreadyExists }
-        let repo = try await verified(source, of: actor, options: options, progress: progress)
-        let judged = try await judge(repo, source: source, of: actor, options: options, progress: progress)
-        return try await inLane(actor) {
-            let prepared = try await withCurrentInLane(actor) { [self] context, rows in
-                try prepareImport(judged, of: actor, agent: agent, use: use, context: context, rows: rows)
-            }
-            try await append(prepared.append)
-            return prepared.receipt
+        // One at a time, in a lane of its own: what was staged is one import's, and writes need not wait for it.
+        try await imports.run(actor) {
+            try await importAlone(source, into: actor, options: options, by: agent, use: use, progress: progress)
         }
     }
 
-    private struct VerifiedRepo: Sendable {
-        let report: RepoReport
-        /// In the order of their keys.
-        let records: [(path: RecordPath, cid: CID)]
+    private func importAlone(
+        _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent, use: SingleUse?,
+        progress: @Sendable (_ done: Int, _ of: Int) async throws -> Void
+    ) async throws -> ImportReceipt {
+        guard try await isEnrolled(actor) else { throw Refusal.notEnrolled }
+        // Decided again in the lane of writes; asked here so that nobody waits for a long file in vain.
+        guard try await withCurrent(actor, { _, rows in try rows.collections().isEmpty }) else { throw Refusal.repoAlreadyExists }
+        let repo = try await judge(source, of: actor, options: options, progress: progress)
+        do {
+            return try await inLane(actor) {
+                let prepared = try await withCurrentInLane(actor) { [self] context, rows in
+                    try prepareImport(repo, of: actor, agent: agent, use: use, context: context, rows: rows)
+                }
+                try await append(prepared.append)
+                return prepared.receipt
+            }
+        } catch {
+            await log.abandon(repo.staged)
+            throw error
+        }
     }
 
     private struct JudgedRepo: Sendable {
         let report: RepoReport
         /// In the order of their keys.
         let records: [JudgedRecord]
-        let blocks: [Block]
-        let sourceCommit: [UInt8]
+        /// Their blocks, nearly in that order, which is that of an export: the log then gives them back from neighbouring pages.
+        let staged: [StagedBlocks]
     }
 
-    private func verified(
-        _ source: ImportSource, of actor: DID, options: ImportOptions, progress: @Sendable (Int, Int) async throws -> Void
-    ) async throws -> VerifiedRepo {
-        let key: PublicKey?
-        do { key = try options.verifyingKey.map { text throws(KeysError) in try PublicKey(didKey: text) } } catch {
-            throw Refusal.invalidRequest("the key to verify with is no did:key of P-256 or secp256k1")
-        }
-        var found: [(MSTKey, CID)] = []
-        let report: RepoReport
-        do {
-            var verifier = RepoVerifier(key: key, visit: { found.append(($0.key, $0.cid)) })
-            var offset = 0
-            while offset < source.size {
-                let count = min(Self.pieceBytes, source.size - offset)
-                try verifier.push(try source.read(offset, count))
-                offset += count
-                try await progress(offset / 2, source.size)
-            }
-            var step = try verifier.finish()
-            while case .read(let offset, let count) = step { step = try verifier.answer(try source.read(offset, count)) }
-            guard case .done(let done) = step else { preconditionFailure("a verifier reads or is done") }
-            report = done
-        } catch let error as RepoError {
-            throw Refusal.invalidCAR("\(error)")
-        }
-        guard report.did == actor else { throw Refusal.invalidCAR("Commit DID does not match authenticated user") }
-        return VerifiedRepo(report: report, records: try found.map { (try Self.path($0.0), $0.1) })
-    }
+    /// Batches of records that are judged and staged at a time: enough that one is always worked on while others wait for the disk.
+    private static let batchesAtOnce = 4
 
-    private static func path(_ key: MSTKey) throws(Refusal) -> RecordPath {
-        guard let path = RecordPath(key.description) else {
-            throw .invalidCAR("\(key) is not a collection and a record key")
-        }
-        return path
-    }
-
-    /// Reads the file a second time and judges each record where its block comes by.
+    /// Verifies the file from start to end, judges the records as they are found, and stages their blocks in the log: what is held in
+    /// memory does not grow with them. Nothing refers to the blocks before the import's event; where it is refused they are removed.
     private func judge(
-        _ repo: VerifiedRepo, source: ImportSource, of actor: DID, options: ImportOptions,
-        progress: @Sendable (Int, Int) async throws -> Void
+        _ source: ImportSource, of actor: DID, options: ImportOptions, progress: @Sendable (Int, Int) async throws -> Void
     ) async throws -> JudgedRepo {
         let authority = try requireAuthority()
         guard let membership = try await enrollment(of: actor)?.membership else { throw Refusal.notEnrolled }
-        var judge = ImportJudge(
-            rules: RecordRules(terms: authority.terms, held: membership.boundaries), lexicons: lexicons, options: options, actor: actor)
-        let places = Dictionary(grouping: repo.records.indices) { repo.records[$0].cid }
-        var blocks: [CID: Block] = [:]
-        var sourceCommit: [UInt8] = []
-        var reader = CARReader()
-        var offset = 0
-        while offset < source.size {
-            let count = min(Self.pieceBytes, source.size - offset)
-            reader.push(try source.read(offset, count))
-            offset += count
-            do {
-                while let block = try reader.next() {
-                    if block.cid == repo.report.commit { sourceCommit = block.bytes }
-                    guard let indices = places[block.cid], blocks[block.cid] == nil else { continue }
-                    blocks[block.cid] = Block(cid: block.cid, bytes: block.bytes)
-                    for index in indices { try judge.judge(block, at: repo.records[index].path) }
-                }
-            } catch let error as CARError {
-                throw Refusal.invalidCAR("the file changed while it was read: \(error)")
+        let judge = ImportJudge(
+            rules: RecordRules(terms: authority.terms, held: membership.boundaries), lexicons: lexicons, options: options)
+        var scan = try ImportScan(source, of: actor, verifyingKey: options.verifyingKey)
+        var records: [JudgedRecord] = []
+        var refused: [RefusedRecord] = []
+        let staged = StagedSoFar()
+        do {
+            try await inOrder(atOnce: Self.batchesAtOnce) {
+                try scan.next()
+            } make: { [log] batch in
+                let judged = try await judge.judge(batch, of: source)
+                if judged.refused.isEmpty { staged.add(try await log.stage(judged.blocks, of: actor)) }
+                return (records: judged.records, refused: judged.refused, end: batch.end)
+            } take: { batch in
+                records += batch.records
+                refused += batch.refused
+                try await progress(batch.end, source.size)
             }
-            try await progress((source.size + offset) / 2, source.size)
+            let report = try scan.report()
+            try await judgeReplies(among: &records, refusing: &refused, of: actor)
+            guard refused.isEmpty else { throw Refusal.recordsRefused(refused.sorted { $0.path < $1.path }) }
+            return JudgedRepo(report: report, records: records, staged: staged.all)
+        } catch {
+            await log.abandon(staged.all)
+            throw error
         }
-        try await judgeReplies(&judge, of: actor)
-        guard judge.refused.isEmpty else { throw Refusal.recordsRefused(judge.refused.sorted { $0.path < $1.path }) }
-        let records = try repo.records.map { record in
-            guard let judged = judge.judged[record.path] else { throw Refusal.invalidCAR("the file changed while it was read") }
-            return judged
-        }
-        // In the order of the keys, which is that of an export: the log then gives them back from neighbouring pages. Each once.
-        let ordered = repo.records.compactMap { blocks.removeValue(forKey: $0.cid) }
-        return JudgedRepo(report: repo.report, records: records, blocks: ordered, sourceCommit: sourceCommit)
     }
 
     /// The rule on replies, once the boundaries of every record of the file are known.
-    private func judgeReplies(_ judge: inout ImportJudge, of actor: DID) async throws {
+    private func judgeReplies(among records: inout [JudgedRecord], refusing refused: inout [RefusedRecord], of actor: DID) async throws {
+        let replies = records.indices.filter { records[$0].named != nil }
+        guard !replies.isEmpty else { return }
+        let owners = Set(replies.compactMap { records[$0].named?.place?.owner })
+        let known = try await log.withLog(among: owners.filter { $0 != actor }.sorted())
+        var places: [RecordPath: Int] = [:]
+        if owners.contains(actor) {
+            places.reserveCapacity(records.count)
+            for (index, record) in records.enumerated() { places[record.path] = index }
+        }
         let viewer = try await viewer(of: .user(actor))
-        for (path, uri) in judge.parents {
-            guard let (owner, place) = uri.place else { continue }
+        for index in replies {
+            guard let uri = records[index].named, let (owner, place) = uri.place else { continue }
+            var found: (parent: JudgedRecord.Reply, boundaries: BoundarySet)?
             if owner == actor {
-                guard let parent = judge.judged[place] else { continue }
-                judge.compare(path, withParent: .here(uri, parent.cid), boundaries: parent.boundaries)
-            } else if let row = try await visibleRow(at: place, of: owner, to: viewer)?.content {
-                let parent = RecordOperation.Parent(uri: uri, cid: row.cid, sequence: row.sequence)
-                judge.compare(path, withParent: .elsewhere(parent), boundaries: row.boundaries)
+                found = places[place].map { (.here(uri, records[$0].cid), records[$0].boundaries) }
+            } else if known.contains(owner), let row = try await visibleRow(at: place, of: owner, to: viewer)?.content {
+                found = (.elsewhere(RecordOperation.Parent(uri: uri, cid: row.cid, sequence: row.sequence)), row.boundaries)
+            }
+            guard let found else { continue }
+            let wider = records[index].boundaries.filter { !found.boundaries.contains($0) }
+            if wider.isEmpty {
+                records[index].reply = found.parent
+            } else {
+                refused.append(RefusedRecord(path: records[index].path.description, reason: RecordRules.widerThanParent(wider)))
             }
         }
     }
@@ -172,16 +155,18 @@ extension Engine {
         let now = surroundings.now()
         var clock = revClock(upon: state, now: now)
         let rev = try clock.next()
-        let operations = repo.records.map { $0.operation(sequence: state.head.sequence + 1) }
+        let operations = repo.records.lazy.map { $0.operation(sequence: state.head.sequence + 1) }
         let chunks = try RepoImport.chunks(of: operations, salt: { surroundings.random(Provenance.saltByteCount) })
         let commit = try ActorCommit.sign(did: actor, rev: rev, data: repo.report.data, with: try signingKey(of: actor, context))
         let bulk = RepoImport(
             provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: agent), chunks: chunks.map(\.cid),
-            operationCount: UInt64(operations.count), commit: commit, source: repo.sourceCommit)
+            operationCount: UInt64(operations.count), commit: commit, source: repo.report.head.block)
         let event = try SignedEvent.sign(
             .repoImport(bulk), after: state.head, of: actor, time: eventTime(upon: state, now: now, rev: rev),
             with: try signing(state.tagKey))
-        let append = Append(actor: actor, after: state.head, events: [event], blocks: repo.blocks + chunks, use: use)
+        let append = Append(
+            actor: actor, after: state.head, events: [event], blocks: repo.staged.flatMap(\.held) + chunks,
+            staged: repo.staged.compactMap(\.rows), use: use)
         try context.prepare(append, upon: rows)
         return PreparedImport(
             append: append,
@@ -190,92 +175,11 @@ extension Engine {
     }
 }
 
-/// A record of an import that is taken.
-private struct JudgedRecord: Sendable {
-    /// What it replies to, as it was judged.
-    enum Parent: Sendable {
-        /// In the same file, so that it gets the number of the import's own event.
-        case here(ATURI, CID)
-        case elsewhere(RecordOperation.Parent)
-    }
+/// What has been staged, by whichever batch was done first.
+private final class StagedSoFar: Sendable {
+    private let staged = Mutex<[StagedBlocks]>([])
 
-    let path: RecordPath
-    let cid: CID
-    let size: Int
-    let boundaries: BoundarySet
-    let blobs: [CID]
-    var parent: Parent?
+    var all: [StagedBlocks] { staged.withLock { $0 } }
 
-    /// - Parameter sequence: the number of the import's event.
-    func operation(sequence: UInt64) -> RecordOperation {
-        let against: RecordOperation.Parent? =
-            switch parent {
-            case nil: nil
-            case .here(let uri, let cid): RecordOperation.Parent(uri: uri, cid: cid, sequence: sequence)
-            case .elsewhere(let parent): parent
-            }
-        return RecordOperation(
-            path: path, change: .create(.init(cid: cid, size: size, boundaries: boundaries, against: against, blobs: blobs)))
-    }
-}
-
-/// Judges the records of an import one by one; none is written unless all are taken.
-private struct ImportJudge {
-    let rules: RecordRules
-    let lexicons: Lexicons
-    let options: ImportOptions
-    let actor: DID
-    private(set) var judged: [RecordPath: JudgedRecord] = [:]
-    private(set) var refused: [RefusedRecord] = []
-    /// What the replies among the records are to.
-    private(set) var parents: [RecordPath: ATURI] = [:]
-
-    init(rules: RecordRules, lexicons: Lexicons, options: ImportOptions, actor: DID) {
-        self.rules = rules
-        self.lexicons = lexicons
-        self.options = options
-        self.actor = actor
-    }
-
-    mutating func judge(_ block: CARBlock, at path: RecordPath) throws {
-        do {
-            let record: Value
-            do { record = try DAGCBOR.decode(block.bytes) } catch { throw Refusal.invalidRecord("\(error)") }
-            let boundaries = try boundaries(of: record, at: path)
-            judged[path] = JudgedRecord(
-                path: path, cid: block.cid, size: block.bytes.count, boundaries: boundaries, blobs: try WriteDecider.blobs(of: record))
-            if !boundaries.isEmpty, let parent = RecordRules.parentURI(of: record) { parents[path] = parent }
-        } catch let refusal as Refusal {
-            refused.append(RefusedRecord(path: path.description, reason: refusal.reason))
-        }
-    }
-
-    private func boundaries(of record: Value, at path: RecordPath) throws(Refusal) -> BoundarySet {
-        guard RecordRules.isStratos(path.collection) else {
-            guard options.allowsForeignCollections else { throw .invalidCollection }
-            return .empty
-        }
-        // A record is kept as it is, or its CID would change; so what is missing in it is not added.
-        guard try RecordRules.completed(record, collection: path.collection) == record else {
-            throw .invalidRecord("$type must be \(path.collection), and that of its boundary must be given")
-        }
-        let boundaries =
-            options.dropsForeignBoundaries && rules.isForeign(record)
-            ? .empty : try rules.check(record, collection: path.collection, parent: nil)
-        guard lexicons.definesRecord(path.collection) else { return boundaries }
-        do { try lexicons.validate(record: record, collection: path.collection, rkey: path.recordKey) } catch {
-            throw .invalidRecord("\(error)")
-        }
-        return boundaries
-    }
-
-    mutating func compare(_ path: RecordPath, withParent parent: JudgedRecord.Parent, boundaries: BoundarySet) {
-        guard var record = judged[path] else { return }
-        let wider = record.boundaries.filter { !boundaries.contains($0) }
-        guard wider.isEmpty else {
-            return refused.append(RefusedRecord(path: path.description, reason: RecordRules.widerThanParent(wider)))
-        }
-        record.parent = parent
-        judged[path] = record
-    }
+    func add(_ blocks: StagedBlocks) { staged.withLock { $0.append(blocks) } }
 }

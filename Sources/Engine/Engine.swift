@@ -63,6 +63,8 @@ package final class Engine: Sendable {
     let surroundings: Surroundings
     let clockID: UInt16
     package let lanes: ActorLanes
+    /// The actors whose repos are being imported.
+    let imports = ActorLanes()
     /// Actors whose fold in memory is not to be believed: it is made anew before anybody uses it.
     private let doubted = Mutex<Set<DID>>([])
     let enrollments: Enrollments

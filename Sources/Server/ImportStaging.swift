@@ -8,7 +8,7 @@ import Synchronization
 /// Keeps an uploaded CAR in a file while it is imported, so that its size is no matter of memory. The file has no name: it is gone
 /// with its descriptor, whatever happens to the process.
 ///
-/// One import is worked on at a time, for it holds the file's records in memory; others wait with their files staged, and beyond
+/// One import is worked on at a time, for it holds what it knows of each record in memory; others wait with their files staged, and beyond
 /// `stagedMax` of them are refused with 429.
 package struct ImportStaging: Sendable {
     private static let stagedMax = 8

@@ -47,6 +47,8 @@ public struct RepoRecord: Hashable, Sendable {
     /// `collection/record-key`.
     public let key: MSTKey
     public let cid: CID
+    /// Where the block's own bytes begin in the file.
+    public let offset: Int
     /// Length of the block in bytes.
     public let count: Int
 }
@@ -253,7 +255,7 @@ extension RepoVerifier {
             let place = index.place(number)
             guard index.isSound(number) else { throw .record(cid, offset: place.offset, key: key.description) }
             index.reach(number)
-            visit?(RepoRecord(key: key, cid: cid, count: place.count))
+            visit?(RepoRecord(key: key, cid: cid, offset: place.offset, count: place.count))
             try walk?.takeRecord()
         }
     }

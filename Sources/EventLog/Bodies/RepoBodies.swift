@@ -67,7 +67,7 @@ package struct RecordOperation: Hashable, Sendable {
             self.size = size
             self.boundaries = boundaries
             self.against = against
-            self.blobs = Set(blobs).sorted()
+            self.blobs = blobs.count < 2 ? blobs : Set(blobs).sorted()
         }
     }
 
@@ -305,9 +305,24 @@ package struct RepoImport: Hashable, Sendable {
 
         /// - Throws: `tooLarge` past 1 MiB: put fewer operations into it.
         package func block() throws(EventLogError) -> Block {
-            let bytes = DAGCBOR.encode([
-                "salt": .bytes(salt), "first": .integer(Int64(first)), "ops": RecordOperation.encode(operations),
-            ])
+            var encoded: [UInt8] = []
+            for operation in operations { DAGCBOR.encode(operation?.encoded() ?? .null, into: &encoded) }
+            return try Chunk.block(encoded: encoded, count: operations.count, first: first, salt: salt)
+        }
+
+        /// The map `{ops, salt, first}`, its keys in canonical order, around operations that are encoded already.
+        fileprivate static func block(encoded: [UInt8], count: Int, first: UInt64, salt: [UInt8]) throws(EventLogError) -> Block {
+            var bytes: [UInt8] = []
+            bytes.reserveCapacity(encoded.count + 128)
+            DAGCBOR.appendHead(.map, 3, to: &bytes)
+            DAGCBOR.append(string: "ops", to: &bytes)
+            DAGCBOR.appendHead(.array, UInt64(count), to: &bytes)
+            bytes += encoded
+            DAGCBOR.append(string: "salt", to: &bytes)
+            DAGCBOR.appendHead(.bytes, UInt64(salt.count), to: &bytes)
+            bytes += salt
+            DAGCBOR.append(string: "first", to: &bytes)
+            DAGCBOR.append(integer: Int64(first), to: &bytes)
             guard bytes.count <= Chunk.bytesMax else { throw .tooLarge(bytes: bytes.count, max: Chunk.bytesMax) }
             return Block(hashing: bytes)
         }
@@ -319,20 +334,21 @@ package struct RepoImport: Hashable, Sendable {
         of operations: some Sequence<RecordOperation>, salt: () -> [UInt8]
     ) throws(EventLogError) -> [Block] {
         var blocks: [Block] = []
-        var pending: [RecordOperation] = []
-        var (first, byteCount): (UInt64, Int) = (0, 0)
+        /// The encodings of the operations that wait, one after the other, so that each is encoded once.
+        var pending: [UInt8] = []
+        var (first, count): (UInt64, Int) = (0, 0)
         for operation in operations {
-            // Each operation is encoded once more than needed, which is little beside hashing and storing its record.
-            let size = DAGCBOR.encode(operation.encoded()).count
-            if !pending.isEmpty, pending.count == Chunk.operationsMax || byteCount + size > Chunk.bytesMax - 128 {
-                blocks.append(try Chunk(salt: salt(), first: first, operations: pending).block())
-                first += UInt64(pending.count)
-                (pending, byteCount) = ([], 0)
+            let encoded = DAGCBOR.encode(operation.encoded())
+            if count > 0, count == Chunk.operationsMax || pending.count + encoded.count > Chunk.bytesMax - 128 {
+                blocks.append(try Chunk.block(encoded: pending, count: count, first: first, salt: salt()))
+                first += UInt64(count)
+                count = 0
+                pending.removeAll(keepingCapacity: true)
             }
-            pending.append(operation)
-            byteCount += size
+            pending += encoded
+            count += 1
         }
-        if !pending.isEmpty { blocks.append(try Chunk(salt: salt(), first: first, operations: pending).block()) }
+        if count > 0 { blocks.append(try Chunk.block(encoded: pending, count: count, first: first, salt: salt())) }
         return blocks
     }
 }
