@@ -13,12 +13,13 @@ package struct Deployment: Sendable {
     package let autoEnrollDomains: [String]
     /// The settings that a new deployment needs and that are not there.
     package let missing: [String]
-    /// The program's version, and SHA-256 of the program.
+    /// The program's version, and SHA-256 of the program: asked for only where a start is appended, since the program is large.
     package let version: String
-    package let build: [UInt8]
+    package let build: @Sendable () throws -> [UInt8]
 
     package init(
-        serviceDID: DID?, allowedDomains: [String], autoEnrollDomains: [String], missing: [String], version: String, build: [UInt8]
+        serviceDID: DID?, allowedDomains: [String], autoEnrollDomains: [String], missing: [String], version: String,
+        build: @autoclosure @escaping @Sendable () throws -> [UInt8]
     ) {
         self.serviceDID = serviceDID
         self.allowedDomains = allowedDomains
@@ -91,7 +92,7 @@ extension Authority {
         let tagKey = history.tagKey ?? surroundings.random(Leaf.tagKeyByteCount)
         let start = ServiceStart(
             provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: Agent(did: service, credential: .system)),
-            version: deployment.version, build: deployment.build, service: service, key: key.publicKey,
+            version: deployment.version, build: try deployment.build(), service: service, key: key.publicKey,
             boundaries: try BoundarySet(names), generation: history.generation, tagKey: isFirst ? tagKey : nil)
         let now = Timestamp(milliseconds: surroundings.now() / 1000)
         let event = try SignedEvent.sign(
