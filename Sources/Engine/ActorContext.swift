@@ -49,13 +49,14 @@ final class ActorContext {
 
     /// Folds events upon this context and moves rows and context together; neither moves where anything is refused (I9).
     func apply(_ events: [StoredEvent], chunks: [CID: [UInt8]], to rows: any ActorRows) throws {
-        try move(try fold(events, chunks: chunks, upon: rows), rows)
+        try move(try fold(events, upon: rows) { try chunks[$0].map(RepoImport.Chunk.init(bytes:)) }, rows)
     }
 
     /// Folds what is about to be appended, and keeps the result for `settle`. An event that its own fold refuses would stop the
     /// actor for ever, so it must never reach the log (I8).
-    func prepare(_ append: Append, upon rows: any ActorRows) throws {
-        prepared = try fold(append.stored, chunks: append.chunks, upon: rows)
+    /// - Parameter chunks: those of an import's operations, read back from the blocks of the append.
+    func prepare(_ append: Append, chunks: [CID: RepoImport.Chunk] = [:], upon rows: any ActorRows) throws {
+        prepared = try fold(append.stored, upon: rows) { chunks[$0] }
     }
 
     /// Moves rows and context over an append that the log has taken.
@@ -70,12 +71,14 @@ final class ActorContext {
         }
     }
 
-    private func fold(_ events: [StoredEvent], chunks: [CID: [UInt8]], upon rows: any ActorRows) throws -> Folded {
+    private func fold(
+        _ events: [StoredEvent], upon rows: any ActorRows, chunk: (CID) throws -> RepoImport.Chunk?
+    ) throws -> Folded {
         let usage = try rows.collections()
         // Where no collection has records, no record has to be looked for.
         let row: (RecordPath) throws -> RecordRow? = usage.isEmpty ? { _ in nil } : { try rows.record($0) }
         var fold = ActorFold(upon: state, tree: tree, row: row, usage: usage)
-        for event in events { try fold.apply(event, chunk: { chunks[$0] }) }
+        for event in events { try fold.apply(event, chunk: chunk) }
         let (changes, tree) = fold.finish()
         return Folded(changes: changes, tree: tree)
     }

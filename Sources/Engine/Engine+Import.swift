@@ -51,8 +51,11 @@ extension Engine {
         let repo = try await judge(source, of: actor, options: options, progress: progress)
         do {
             return try await inLane(actor) {
+                let head = try await withCurrentInLane(actor) { context, _ in context.state.head }
+                let chunks = try await chunks(of: repo.records, sequence: head.sequence + 1)
                 let prepared = try await withCurrentInLane(actor) { [self] context, rows in
-                    try prepareImport(repo, of: actor, agent: agent, use: use, context: context, rows: rows)
+                    guard context.state.head == head else { throw EventLogError.headMoved(to: context.state.head) }
+                    return try prepareImport(repo, chunks, of: actor, agent: agent, use: use, context: context, rows: rows)
                 }
                 try await append(prepared.append)
                 return prepared.receipt
@@ -139,6 +142,31 @@ extension Engine {
         }
     }
 
+    /// A chunk of operations, and what is read back from its block.
+    private struct WrittenChunk: Sendable {
+        let block: Block
+        let chunk: RepoImport.Chunk
+    }
+
+    /// The operations that the import's event links, written and read back on all processors.
+    private func chunks(of records: [JudgedRecord], sequence: UInt64) async throws -> [WrittenChunk] {
+        var chunks: [WrittenChunk] = []
+        var left = records[...]
+        try await inOrder(atOnce: Self.batchesAtOnce) {
+            guard !left.isEmpty else { return nil as ArraySlice<JudgedRecord>? }
+            defer { left = left.dropFirst(RepoImport.Chunk.operationsMax) }
+            return left.prefix(RepoImport.Chunk.operationsMax)
+        } make: { [surroundings] slice in
+            let operations = slice.lazy.map { $0.operation(sequence: sequence) }
+            return try RepoImport.chunks(
+                of: operations, first: UInt64(slice.startIndex), salt: { surroundings.random(Provenance.saltByteCount) }
+            ).map { WrittenChunk(block: $0, chunk: try RepoImport.Chunk(bytes: $0.bytes)) }
+        } take: {
+            chunks += $0
+        }
+        return chunks
+    }
+
     private struct PreparedImport: Sendable {
         let append: Append
         let receipt: ImportReceipt
@@ -146,7 +174,8 @@ extension Engine {
 
     /// On the actor's thread.
     private func prepareImport(
-        _ repo: JudgedRepo, of actor: DID, agent: Agent, use: SingleUse?, context: ActorContext, rows: any ActorRows
+        _ repo: JudgedRepo, _ chunks: [WrittenChunk], of actor: DID, agent: Agent, use: SingleUse?, context: ActorContext,
+        rows: any ActorRows
     ) throws -> PreparedImport {
         let state = context.state
         guard state.membership != nil, let head = state.repo else { throw Refusal.notEnrolled }
@@ -155,23 +184,22 @@ extension Engine {
         let now = surroundings.now()
         var clock = revClock(upon: state, now: now)
         let rev = try clock.next()
-        let operations = repo.records.lazy.map { $0.operation(sequence: state.head.sequence + 1) }
-        let chunks = try RepoImport.chunks(of: operations, salt: { surroundings.random(Provenance.saltByteCount) })
         let commit = try ActorCommit.sign(did: actor, rev: rev, data: repo.report.data, with: try signingKey(of: actor, context))
         let bulk = RepoImport(
-            provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: agent), chunks: chunks.map(\.cid),
-            operationCount: UInt64(operations.count), commit: commit, source: repo.report.head.block)
+            provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: agent), chunks: chunks.map(\.block.cid),
+            operationCount: UInt64(repo.records.count), commit: commit, source: repo.report.head.block)
         let event = try SignedEvent.sign(
             .repoImport(bulk), after: state.head, of: actor, time: eventTime(upon: state, now: now, rev: rev),
             with: try signing(state.tagKey))
         let append = Append(
-            actor: actor, after: state.head, events: [event], blocks: repo.staged.flatMap(\.held) + chunks,
+            actor: actor, after: state.head, events: [event], blocks: repo.staged.flatMap(\.held) + chunks.map(\.block),
             staged: repo.staged.compactMap(\.rows), use: use)
-        try context.prepare(append, upon: rows)
+        let readBack = Dictionary(chunks.map { ($0.block.cid, $0.chunk) }) { first, _ in first }
+        try context.prepare(append, chunks: readBack, upon: rows)
         return PreparedImport(
             append: append,
             receipt: ImportReceipt(
-                imported: operations.count, commit: commit.commit(of: actor).cid, rev: rev, data: repo.report.data))
+                imported: repo.records.count, commit: commit.commit(of: actor).cid, rev: rev, data: repo.report.data))
     }
 }
 

@@ -54,8 +54,8 @@ package struct ActorFold {
         return (changes, tree)
     }
 
-    /// - Parameter chunk: the bytes of an import's chunk.
-    package mutating func apply(_ stored: StoredEvent, chunk: (CID) throws -> [UInt8]?) throws {
+    /// - Parameter chunk: a chunk of an import's operations.
+    package mutating func apply(_ stored: StoredEvent, chunk: (CID) throws -> RepoImport.Chunk?) throws {
         let event = try Event(bytes: stored.bytes)
         let at = event.sequence
         guard at == state.head.sequence + 1, event.prev == state.head.event, event.did == state.did else {
@@ -104,7 +104,7 @@ package struct ActorFold {
         try fold(enroll.commit, at: sequence)
     }
 
-    private mutating func fold(_ bulk: RepoImport, at sequence: UInt64, chunk: (CID) throws -> [UInt8]?) throws {
+    private mutating func fold(_ bulk: RepoImport, at sequence: UInt64, chunk: (CID) throws -> RepoImport.Chunk?) throws {
         if try !foldIntoEmpty(bulk, at: sequence, chunk: chunk) {
             try Self.forEachOperation(of: bulk, by: state.did, at: sequence, chunk: chunk) {
                 try fold($0, rev: bulk.commit.rev, at: sequence)
@@ -114,12 +114,12 @@ package struct ActorFold {
     }
 
     private static func forEachOperation(
-        of bulk: RepoImport, by actor: DID, at sequence: UInt64, chunk: (CID) throws -> [UInt8]?,
+        of bulk: RepoImport, by actor: DID, at sequence: UInt64, chunk: (CID) throws -> RepoImport.Chunk?,
         _ visit: (RecordOperation) throws -> Void
     ) throws {
         for cid in bulk.chunks {
-            guard let bytes = try chunk(cid) else { throw FoldError.chunkMissing(actor: actor, at: sequence, cid: cid) }
-            for operation in try RepoImport.Chunk(bytes: bytes).operations {
+            guard let chunk = try chunk(cid) else { throw FoldError.chunkMissing(actor: actor, at: sequence, cid: cid) }
+            for operation in chunk.operations {
                 guard let operation else { continue }  // Erased without trace: nothing of it is to be shown.
                 try visit(operation)
             }
@@ -129,7 +129,7 @@ package struct ActorFold {
     /// The same for a repo without records, and operations in the order of their keys, as this service writes them: the tree is made
     /// from the bottom up, which is many times faster than by one edit a record.
     /// - Returns: false, with nothing changed, where it is not so.
-    private mutating func foldIntoEmpty(_ bulk: RepoImport, at sequence: UInt64, chunk: (CID) throws -> [UInt8]?) throws -> Bool {
+    private mutating func foldIntoEmpty(_ bulk: RepoImport, at sequence: UInt64, chunk: (CID) throws -> RepoImport.Chunk?) throws -> Bool {
         guard changes.records.isEmpty, changes.created.isEmpty, changes.clears || usage.isEmpty, bulk.operationCount > 0 else {
             return false
         }

@@ -45,7 +45,7 @@ struct ImportFoldTests {
                 let nodes = try rows.nodes()
                 let tree = state.repo.map { repo in MST(root: repo.data) { (cid) throws(MSTError) in nodes[cid] } } ?? MST()
                 var fold = ActorFold(upon: state, tree: tree, row: { try rows.record($0) }, usage: try rows.collections())
-                for event in left.prefix(page) { try fold.apply(event) { chunks[$0] } }
+                for event in left.prefix(page) { try fold.apply(event) { try chunks[$0].map(RepoImport.Chunk.init(bytes:)) } }
                 try rows.apply(fold.finish().changes)
                 left = left.dropFirst(page)
             }

@@ -329,14 +329,15 @@ package struct RepoImport: Hashable, Sendable {
     }
 
     /// Puts creates into chunks, as many into each as fit.
+    /// - Parameter first: the index of the first one among all of the import.
     /// - Parameter salt: gives 32 random bytes for each chunk.
     package static func chunks(
-        of operations: some Sequence<RecordOperation>, salt: () -> [UInt8]
+        of operations: some Sequence<RecordOperation>, first: UInt64 = 0, salt: () -> [UInt8]
     ) throws(EventLogError) -> [Block] {
         var blocks: [Block] = []
         /// The encodings of the operations that wait, one after the other, so that each is encoded once.
         var pending: [UInt8] = []
-        var (first, count): (UInt64, Int) = (0, 0)
+        var (first, count) = (first, 0)
         for operation in operations {
             let encoded = DAGCBOR.encode(operation.encoded())
             if count > 0, count == Chunk.operationsMax || pending.count + encoded.count > Chunk.bytesMax - 128 {
