@@ -28,7 +28,7 @@ struct ExportSinceTests {
     private func file(_ it: Trial, since: TID?, to caller: Caller? = nil) async throws -> File {
         let export = try #require(try await it.engine.exportRepo(of: it.alice, since: since, to: caller ?? .user(it.alice)))
         var bytes: [UInt8] = []
-        for try await piece in export.content.chunks(from: it.engine) { bytes += piece }
+        try await export.content.stream(from: it.engine) { bytes += $0 }
         return try File(bytes)
     }
 

@@ -108,14 +108,13 @@ final class Service: Sendable {
 
     private static func routes(
         _ engine: Engine, _ configuration: ServerConfiguration, _ authenticator: Authenticator
-            keys: ActorKeys(
-                read: { try files.signingKey(of: $0) },
-                keep: { key, actor in
-                    try watch.keep(key, as: "an actor's key")
-                    try files.keep(key, of: actor)
-                }, make: settings.makeKey), authority: authority,
-            lexicons: .embedded, surroundings: surroundings, logger: Logger(label: "test", factory: watch.handler))
-        try watch.keep(key, as: "the service's key")
+    ) throws -> Router<ConnectionContext> {
+        try Server.routes(engine: engine, configuration: configuration, authenticator: authenticator, logger: engine.logger)
+    }
+
+    /// The routes of a process that has started again: it knows what the directory holds, and nothing that the one before remembered.
+    func router(with authenticator: Authenticator) throws -> RouterResponder<ConnectionContext> {
+        try Self.routes(engine, configuration, authenticator).buildResponder()
     }
 
     /// Nobody's keys can be had: all that proves a caller is a bare DID, or the administrators' password.
