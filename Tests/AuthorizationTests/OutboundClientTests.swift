@@ -192,7 +192,8 @@ import Testing
         let client = client()
         let start = ContinuousClock.now
         #expect(await error(client.outbound, request(server.origin, milliseconds: 200)) == .timedOut)
-        #expect(.milliseconds(190)...(.seconds(30)) ~= ContinuousClock.now - start)
+        // Far from what a busy machine takes, and below what the silent server would take to end by itself.
+        #expect(.milliseconds(190)...(.seconds(15)) ~= ContinuousClock.now - start)
     }
 
     @Test("of the requests beyond the transfers as many wait as may, and the others are refused")

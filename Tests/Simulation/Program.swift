@@ -67,6 +67,10 @@ package final class RunningProgram {
         posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
         posix_spawn_file_actions_adddup2(&actions, output, 1)
         posix_spawn_file_actions_adddup2(&actions, errors, 2)
+        // Servers that tests beside this one listen with would go on listening in the child. Some more than there are now: others
+        // are opened meanwhile, and closing what is not open is no error here.
+        let highest = try FileManager.default.contentsOfDirectory(atPath: "/proc/self/fd").compactMap { Int32($0) }.max() ?? 2
+        for descriptor in 3...(highest + 64) { posix_spawn_file_actions_addclose(&actions, descriptor) }
         // A test runner ignores or blocks signals of its own; the child begins as from a shell.
         var signals = sigset_t()
         sigemptyset(&signals)
