@@ -30,7 +30,7 @@ package struct ImportReceipt: Hashable, Sendable {
 extension Engine {
     /// Imports a repo into an empty one: the whole file is verified, every record judged, and one event carries all of it. The
     /// records keep their CIDs and the tree its root; the commit is new, with a new rev (I10), signed by the actor's key here.
-    /// - Throws: `Refusal`, with nothing written.
+    /// - Throws: `Refusal`, with the repo as it was.
     package func importRepo(
         _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent, use: SingleUse? = nil,
         progress: @Sendable (_ done: Int, _ of: Int) async throws -> Void

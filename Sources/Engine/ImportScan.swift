@@ -23,8 +23,9 @@ struct ImportScan: ~Copyable {
     }
 
     private static let pieceBytes = 256 << 10
-    /// Of a batch: what is judged, and staged in one transaction.
-    private static let (recordsMax, bytesMax) = (2048, 768 << 10)
+    /// Of a batch: what is judged, and staged in one transaction. CIDs are random, so each transaction writes nearly every page of the
+    /// log's index of them, however few blocks are in it; and other writers wait for its end.
+    private static let (recordsMax, bytesMax) = (8192, 3 << 20)
 
     private let source: ImportSource
     private let actor: DID
