@@ -180,7 +180,8 @@ extension Engine {
         let state = context.state
         guard state.membership != nil, let head = state.repo else { throw Refusal.notEnrolled }
         guard try rows.collections().isEmpty else { throw Refusal.repoAlreadyExists }
-        precondition(head.data == MST().root(), "I7: a repo without records has the root of the empty tree")
+        // I7: a repo without records has the root of the empty tree; other rows are not those of the log.
+        guard head.data == MST().root() else { throw FoldError.rootDiffers(actor: actor, at: head.sequence) }
         let now = surroundings.now()
         var clock = revClock(upon: state, now: now)
         let rev = try clock.next()
