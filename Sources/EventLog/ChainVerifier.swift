@@ -15,7 +15,7 @@ package struct ChainVerifier: Sendable {
         /// This actor's log and the service's alone; positions are then compared, not counted.
         package var actor: DID?
         package var shards = 2
-        package var pageEvents = 2048
+        package var pageEvents = 8192
         /// Findings beyond this many are counted and not kept.
         package var findingsMax = 1000
 
