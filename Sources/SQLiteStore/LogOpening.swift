@@ -22,6 +22,7 @@ struct LogOpening {
 
     /// How many of the last events are compared with their hashes.
     private static let tailMax = 64
+    private static let walHeadBytes = 32
     /// How much of the WAL is in memory at once while it is written again.
     private static let pieceBytes = 1 << 20
 
@@ -57,12 +58,13 @@ struct LogOpening {
         try SQLiteConnection(path: path, options: options.connection(.readWriteCreate, cacheKiB: options.writerCacheKiB))
     }
 
-    /// SQLite removes the WAL of an empty file, so a log that has gone missing is noticed before it is opened.
+    /// SQLite removes the WAL of an empty file, so a log that has gone missing is noticed before it is opened. A WAL that is no longer than
+    /// its head has no commit: the power went while the log was being made.
     private func checkFiles(_ mark: MarkFile.Mark?) throws(LogStoreError) {
         let isEmpty = try sql { () throws(SQLiteError) in try byteCount(path) == 0 }
         guard isEmpty else { return }
         if let mark, mark.position > 0 { throw shorter(than: mark.position, at: 0) }
-        guard try sql({ () throws(SQLiteError) in try byteCount(path + "-wal") == 0 }) else {
+        guard try sql({ () throws(SQLiteError) in try byteCount(path + "-wal") <= LogOpening.walHeadBytes }) else {
             throw .damaged(file: LogStore.fileName, position: nil, message: "the file is missing or empty, yet its WAL is not")
         }
     }

@@ -152,6 +152,21 @@ struct LogOpeningTests {
         }
     }
 
+    @Test("a log whose making ended at the head of its WAL is made anew; a byte more may be of a commit, and is refused")
+    func unmadeLog() async throws {
+        let moment = try await killed()
+        var image = moment.image
+        (image[.log], image[.mark]) = ([], nil)
+        image[.wal] = Array(try #require(moment.image[.wal]).prefix(LogImage.walHeaderByteCount + 1))
+        #expect(try refusal(of: image).description.contains("yet its WAL is not"))
+        image[.wal]?.removeLast()
+        let store = try open(image)
+        #expect(try await store.statistics().events == 0)
+        _ = try await Group.enrolled(2, in: store)
+        #expect(await ChainVerifier(store).verify().findings == [])
+        store.close()
+    }
+
     @Test("a WAL that is gone has taken acknowledged events with it, and that is refused (I6)")
     func noWAL() async throws {
         let moment = try await killed()
