@@ -129,7 +129,8 @@ struct MatrixRow: Sendable {
                 let body = DataModelJSON.encode(input)
                 return Probe(
                     name: "\(route) \(String(decoding: body, as: UTF8.self))", verb: .post, method: route, target: "/xrpc/\(route)",
-                    headers: [.init("Idempotency-Key")!: CID(hashing: Array("\(route)/\(place.caller)/\(index)".utf8)).description], type: "application/json", body: body,
+                    headers: [.init("Idempotency-Key")!: CID(hashing: Array("\(route)/\(place.caller)/\(index)".utf8)).description],
+                    type: "application/json", body: body,
                     shows: index == 0, expected: index == 0 ? absent : nil)
             }
         }
