@@ -38,8 +38,8 @@ package struct DPoPProof: Sendable {
     package static func check(_ text: String, _ expected: Expectation) throws(TokenError) -> (proof: DPoPProof, nonce: String?) {
         let token = try JSONWebToken(text)
         guard token.type == "dpop+jwt" else { throw .malformed("a DPoP proof has the type dpop+jwt") }
-        let key = try key(of: token)
-        guard token.isSigned(by: key) else { throw .badSignature }
+        let jwk = try jwk(of: token)
+        guard token.isSigned(by: try key(jwk)) else { throw .badSignature }
         guard token.text("htm") == expected.method else { throw .mismatched("DPoP htm mismatch") }
         guard token.text("htu").flatMap(normalized) == normalized(expected.url) else { throw .mismatched("DPoP htu mismatch") }
         guard let issued = token.seconds("iat") else { throw .malformed("a DPoP proof has an iat") }
@@ -52,24 +52,29 @@ package struct DPoPProof: Sendable {
         guard token.text("ath") == Base64URL.encode(CID(hashing: Array(expected.accessToken.utf8), codec: .raw).digest) else {
             throw .mismatched("DPoP ath mismatch")
         }
-        let thumbprint = key.jwk.thumbprint
+        let thumbprint = jwk.thumbprint
         let use = SingleUse(issuer: thumbprint, identifier: identifier, expires: issued + ageMax + 2 * clockTolerance)
         return (DPoPProof(thumbprint: thumbprint, use: use), token.text("nonce"))
     }
 
     /// The public key in the header. A private one beside it would mean that the client gave its key away.
-    private static func key(of token: JSONWebToken) throws(TokenError) -> PublicKey {
+    private static func jwk(of token: JSONWebToken) throws(TokenError) -> JWK {
         guard let jwk = token.header["jwk"], case .map = jwk else { throw .malformed("a DPoP proof carries its key as jwk") }
         guard jwk["d"] == nil, jwk["k"] == nil else { throw .malformed("a DPoP proof carries a public key, never a private one") }
         do throws(KeysError) {
-            return try PublicKey(
-                jwk: JWK(
-                    kty: jwk["kty"]?.stringValue ?? "", crv: jwk["crv"]?.stringValue ?? "", x: jwk["x"]?.stringValue ?? "",
-                    y: jwk["y"]?.stringValue ?? ""))
+            return try JWK(
+                kty: jwk["kty"]?.stringValue ?? "", crv: jwk["crv"]?.stringValue ?? "", x: jwk["x"]?.stringValue ?? "",
+                y: jwk["y"]?.stringValue ?? "")
         } catch {
-            throw .malformed("the key of a DPoP proof must be one of P-256 or secp256k1")
+            throw badKey
         }
     }
+
+    private static func key(_ jwk: JWK) throws(TokenError) -> PublicKey {
+        do { return try PublicKey(jwk: jwk) } catch { throw badKey }
+    }
+
+    private static let badKey = TokenError.malformed("the key of a DPoP proof must be one of P-256 or secp256k1")
 
     /// Scheme and host in small letters, the scheme's own port left out, query and fragment dropped (RFC 9449, section 4.3);
     /// nil for what is no http URL or carries credentials.
