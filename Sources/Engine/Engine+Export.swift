@@ -18,6 +18,8 @@ package struct RepoExport: Sendable {
     /// The records that are asked for; nil: all.
     fileprivate let records: Set<CID>?
     fileprivate let recordCount: Int
+    /// What the tree takes in memory, nearly.
+    package let treeBytes: Int
 
     /// Pieces that are read at a time.
     private static let piecesAtOnce = 4
@@ -179,19 +181,23 @@ extension Engine {
         let tree = try tree(of: repo, over: nodes)
         return RepoExport(
             commit: repo.commit, rev: repo.rev, owner: owner, commitBlock: repo.commit(of: owner).block, tree: tree, nodes: gain.nodes,
-            records: gain.records, recordCount: gain.records.count)
+            records: gain.records, recordCount: gain.records.count, treeBytes: Self.byteCount(of: nodes))
     }
 
     /// On the actor's thread: the whole tree.
     /// - Parameter since: leaves out records that were there at this rev.
     private static func export(_ repo: RepoHead, of owner: DID, since: TID?, rows: any ActorRows) throws -> RepoExport {
         // All at once: a walk that asks for one node after the other waits for each.
-        let tree = try tree(of: repo, over: rows.nodes())
+        let nodes = try rows.nodes()
+        let tree = try tree(of: repo, over: nodes)
         return RepoExport(
             commit: repo.commit, rev: repo.rev, owner: owner, commitBlock: repo.commit(of: owner).block, tree: tree, nodes: nil,
             records: try since.map { try records(of: tree, after: $0, rows: rows) },
-            recordCount: try rows.collections().values.reduce(0) { $0 + $1.records })
+            recordCount: try rows.collections().values.reduce(0) { $0 + $1.records }, treeBytes: Self.byteCount(of: nodes))
     }
+
+    /// Each node has its place in a table beside its bytes.
+    private static func byteCount(of nodes: [CID: [UInt8]]) -> Int { nodes.values.reduce(0) { $0 + $1.count + 128 } }
 
     /// A tree over nodes that are hashed before the first byte goes out, while damaged rows can still be made anew.
     private static func tree(of repo: RepoHead, over nodes: [CID: [UInt8]]) throws -> MST {

@@ -9,12 +9,12 @@ import NIOCore
 
 /// Whole repos, proofs and enrollments (wire contract, sections 1.4 and 1.5).
 func repoMethods(_ engine: Engine, _ configuration: ServerConfiguration) throws -> [XRPCMethod] {
-    let imports = configuration.imports
+    let (imports, exports) = (configuration.imports, configuration.exports)
     let membersGetProofs = configuration.membersGetProofs
     return [
         // The one name is the lexicon's own, the other that of every tool that reads repos.
-        XRPCMethod(id: try NSID("zone.stratos.sync.getRepo"), kind: .query, access: .open) { try await export(engine, $0) },
-        XRPCMethod(id: try NSID("com.atproto.sync.getRepo"), kind: .query, access: .open) { try await export(engine, $0) },
+        XRPCMethod(id: try NSID("zone.stratos.sync.getRepo"), kind: .query, access: .open) { try await export(engine, $0, in: exports) },
+        XRPCMethod(id: try NSID("com.atproto.sync.getRepo"), kind: .query, access: .open) { try await export(engine, $0, in: exports) },
         XRPCMethod(id: try NSID("com.atproto.sync.getRecord"), kind: .query, access: .open) { call in
             guard let owner = call.did("did"),
                 let proof = try await engine.proof(of: try call.path(), of: owner, to: call.caller, showsNeighbours: membersGetProofs)
@@ -47,12 +47,13 @@ func repoMethods(_ engine: Engine, _ configuration: ServerConfiguration) throws 
     ]
 }
 
-private func export(_ engine: Engine, _ call: XRPCCall) async throws -> Response {
+private func export(_ engine: Engine, _ call: XRPCCall, in room: ExportRoom) async throws -> Response {
     let since = call.parameters["since"]?.stringValue.flatMap { try? TID($0) }  // The lexicon has checked its form.
     guard let owner = call.did("did"), let export = try await engine.exportRepo(of: owner, since: since, to: call.caller) else {
         throw XRPCError.repoNotFound
     }
-    return .car(export, from: engine)
+    guard let place = room.place(bytes: export.content.treeBytes) else { throw XRPCError.exportsBusy }
+    return .car(export, from: engine, in: place)
 }
 
 /// - Parameter membership: what stands beside the open part, for those who may know it.
@@ -73,8 +74,8 @@ func status(_ enrollment: EnrollmentSummary, _ membership: Membership?) -> Value
 
 extension Response {
     /// A repo as a CAR, streamed.
-    fileprivate static func car(_ export: Readable<RepoExport>, from engine: Engine) -> Response {
-        return Response(
+    fileprivate static func car(_ export: Readable<RepoExport>, from engine: Engine, in place: ExportRoom.Place) -> Response {
+        Response(
             status: .ok, headers: [.contentType: "application/vnd.ipld.car", .repoRev: export.content.rev.description],
             body: ResponseBody { writer in
                 // The status has gone out: an error in here can only cut the answer off, which its reader sees.
@@ -91,6 +92,7 @@ extension Response {
                     if !isGone { engine.logger.error("an export was cut off", metadata: ["error": "\(error)"]) }
                     throw error
                 }
+                withExtendedLifetime(place) {}
                 try await writer.finish(nil)
             })
     }

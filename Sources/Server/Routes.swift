@@ -17,6 +17,7 @@ package struct ServerConfiguration: Sendable {
     package let version: String
     package let writeRate: WriteRate
     package let imports: ImportStaging
+    package let exports: ExportRoom
     /// Whether `hydrateRecords` tells members which records are hidden from them.
     package let hydrateTellsBlocked: Bool
     /// Whether `resolveEnrollments` tells everybody of everybody's boundaries.
@@ -32,7 +33,7 @@ package struct ServerConfiguration: Sendable {
 
     package init(
         serviceDID: String, publicURL: String, serviceFragment: String, publicKeyMultibase: String, version: String, writeRate: WriteRate,
-        imports: ImportStaging, hydrateTellsBlocked: Bool = false, enrollmentsArePublic: Bool = false,
+        imports: ImportStaging, exports: ExportRoom = ExportRoom(), hydrateTellsBlocked: Bool = false, enrollmentsArePublic: Bool = false,
         membersGetProofs: Bool = false, accounts: Accounts = .unknown, probes: [(name: String, probe: @Sendable () async throws -> Void)],
         now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
@@ -43,6 +44,7 @@ package struct ServerConfiguration: Sendable {
         self.version = version
         self.writeRate = writeRate
         self.imports = imports
+        self.exports = exports
         self.hydrateTellsBlocked = hydrateTellsBlocked
         self.enrollmentsArePublic = enrollmentsArePublic
         self.membersGetProofs = membersGetProofs

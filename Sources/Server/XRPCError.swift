@@ -30,6 +30,8 @@ package struct XRPCError: Error, HTTPResponseError, Sendable {
     static let notFound = XRPCError(.notFound, "NotFound", "Not Found")
     static let busy = XRPCError(
         .tooManyRequests, "RateLimitExceeded", "Too many large requests are arriving", headers: [.retryAfter: "1"])
+    static let exportsBusy = XRPCError(
+        .tooManyRequests, "RateLimitExceeded", "Too many large repos are being read", headers: [.retryAfter: "5"])
     static let insufficientStorage = XRPCError(
         .init(code: 507, reasonPhrase: "Insufficient Storage"), "InsufficientStorage", "The service has no space left for writes",
         headers: [.retryAfter: "60"])

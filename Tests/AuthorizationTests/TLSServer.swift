@@ -51,7 +51,8 @@ final class TLSServer {
     }
 
     deinit {
-        process.terminate()
+        // Another test's server may have made this process ignore SIGTERM, and its children inherit that.
+        kill(process.processIdentifier, SIGKILL)
         // best effort: a directory below the system's temporary one.
         try? FileManager.default.removeItem(at: directory)
     }

@@ -54,6 +54,7 @@ final class Service: Sendable {
     let actors: ActorDatabases
     let engine: Engine
     let clock = TestClock()
+    let exports = ExportRoom()
     /// Sees every line that is logged at any level, and every credential that `ask` sends: none may stand in the other.
     let watch = LogWatch()
     let router: RouterResponder<ConnectionContext>
@@ -90,7 +91,7 @@ final class Service: Sendable {
         configuration = ServerConfiguration(
             serviceDID: Self.did, publicURL: Self.publicURL, serviceFragment: settings.fragment,
             publicKeyMultibase: key.publicKey.multibase, version: "test", writeRate: settings.rate,
-            imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax),
+            imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax), exports: exports,
             hydrateTellsBlocked: settings.hydrateTellsBlocked, enrollmentsArePublic: settings.enrollmentsArePublic,
             membersGetProofs: settings.membersGetProofs, accounts: settings.accounts,
             probes: [("db", { [engine] in _ = try await engine.log.statistics() }), ("projections", { try files.probe() })],

@@ -26,6 +26,26 @@ struct SyncMethodsTests {
         #expect(answer["commit"]?["rev"]?.stringValue == latest.rev)
     }
 
+    @Test("exports beyond the memory for them are asked to come again; who may not have a repo learns nothing of that (I12)")
+    func exportRoom() async throws {
+        let service = try await written(3)
+        let repo = [("did", Service.alice)]
+        let absent = try await service.get("zone.stratos.sync.getRepo", [("did", "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa")], as: Service.mallory)
+        var place = service.exports.place(bytes: 256 << 20)
+        #expect(place != nil)
+        let refused = try await service.get("zone.stratos.sync.getRepo", repo, as: Service.alice)
+        #expect(refused.status == 429 && refused["error"]?.stringValue == "RateLimitExceeded")
+        #expect(refused[header: .retryAfter] == "5")
+        let denied = try await service.get("zone.stratos.sync.getRepo", repo, as: Service.mallory)
+        #expect(denied.status == absent.status && denied["error"] == absent["error"])
+        place = nil
+        for _ in 0..<3 { #expect(try await service.get("zone.stratos.sync.getRepo", repo, as: Service.alice).status == 200) }
+        // All of it was given back, and one is let in whatever its size.
+        place = service.exports.place(bytes: 1 << 40)
+        #expect(place != nil && service.exports.place(bytes: 1) == nil)
+        withExtendedLifetime(place) {}
+    }
+
     @Test(
         "an export begins with the commit, then goes through the tree in pre-order, and verifies under the actor's key",
         arguments: [
