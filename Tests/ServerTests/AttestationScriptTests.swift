@@ -6,30 +6,13 @@ import Testing
 /// A program without our code, and with other people's libraries, verifies what the real program gives: `tools/verify_attestation.py`.
 @Suite("Program: what it attests, verified by Python")
 struct AttestationScriptTests {
-    private static let python = TestFiles.root.appending(path: "tools/.venv/bin/python")
-
-    /// Runs the script, and gives its exit code and all that it said.
     private func verify(_ arguments: [String]) async throws -> (status: Int32, text: String) {
-        let process = Process()
-        process.executableURL = Self.python
-        process.arguments = ["-B", TestFiles.root.appending(path: "tools/verify_attestation.py").path] + arguments
-        let output = Pipe()
-        process.standardOutput = output
-        process.standardError = output
-        let text = try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<String, any Error>) in
-            // The output is a few lines, which the pipe holds until the end.
-            process.terminationHandler = { _ in
-                continuation.resume(
-                    with: Result { String(decoding: try output.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self) })
-            }
-            do { try process.run() } catch { continuation.resume(throwing: error) }
-        }
-        return (process.terminationStatus, text)
+        try await PythonScript.run("verify_attestation.py", arguments)
     }
 
     @Test(
         "attestation, did:keys, commit and proof hold, with a change of boundaries and of records, and with any byte changed they do not",
-        .enabled(if: FileManager.default.isExecutableFile(atPath: python.path), "there is no tools/.venv"), .timeLimit(.minutes(1)))
+        .enabled(if: PythonScript.isAvailable, "there is no tools/.venv"), .timeLimit(.minutes(1)))
     func independent() async throws {
         guard let program = try ProgramUnderTest("the script that verifies attestations") else { return }
         try await program.served.succeed("enroll", Service.alice)
