@@ -1,6 +1,7 @@
 import ATProto
 import Authorization
 import Commands
+import EventLog
 import Keys
 
 /// A value that a setting does not take. The text says what it takes, as the rest of "is not allowed: …".
@@ -77,6 +78,14 @@ enum SettingRules {
 
     static let did: SettingRule = { text throws(NotAllowed) in
         guard (try? DID(text)) != nil else { throw NotAllowed("DIDs") }
+        return text
+    }
+
+    /// One that can be enrolled.
+    static let enrolledDID: SettingRule = { text throws(NotAllowed) in
+        guard (try? DID(text)) != nil, text.utf8.count <= Event.didBytesMax else {
+            throw NotAllowed("DIDs of at most \(Event.didBytesMax) bytes")
+        }
         return text
     }
 

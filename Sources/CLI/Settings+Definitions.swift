@@ -70,9 +70,9 @@ extension Settings {
     private static let s3Key = Rules.ascii(bytesMax: 256, "up to 256 characters of ASCII without spaces") { (0x21...0x7E).contains($0) }
 
     private static let enrollment: [SettingDefinition] = [
-        .init(name: "STRATOS_ENROLLMENT_MODE", defaultText: "allowlist", state: .unused, rule: Rules.oneOf("open", "allowlist")),
-        .init(name: "STRATOS_ALLOWED_DIDS", state: .unused, rule: Rules.list(Rules.did)),
-        .init(name: "STRATOS_ALLOWED_PDS_ENDPOINTS", state: .unused, rule: Rules.list(Rules.origin)),
+        .init(name: "STRATOS_ENROLLMENT_MODE", defaultText: "allowlist", rule: Rules.oneOf("open", "allowlist")),
+        .init(name: "STRATOS_ALLOWED_DIDS", rule: Rules.list(Rules.enrolledDID)),
+        .init(name: "STRATOS_ALLOWED_PDS_ENDPOINTS", rule: Rules.list(Rules.origin)),
         .init(name: "STRATOS_AUTO_ENROLL_DOMAINS", rule: Rules.names),
         .init(name: "STRATOS_OAUTH_CLIENT_ID", state: .unused, rule: Rules.page),
         .init(name: "STRATOS_OAUTH_CLIENT_SECRET", secrecy: .secret, state: .unused, rule: Rules.clientSecret),

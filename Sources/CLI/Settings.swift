@@ -58,6 +58,12 @@ struct Settings: Sendable {
     var publicURL: String? { text("STRATOS_PUBLIC_URL") }
     var allowedDomains: [String] { list("STRATOS_ALLOWED_DOMAINS") }
     var autoEnrollDomains: [String] { list("STRATOS_AUTO_ENROLL_DOMAINS") }
+    /// Who may come in of their own accord. Origins stand here in the form that `WebOrigin` gives them.
+    var enrollmentTerms: EnrollmentTerms {
+        EnrollmentTerms(
+            mode: EnrollmentTerms.Mode(rawValue: text("STRATOS_ENROLLMENT_MODE")!)!,  // `init` let nothing else through.
+            dids: Set(list("STRATOS_ALLOWED_DIDS").compactMap { try? DID($0) }), pdsOrigins: Set(list("STRATOS_ALLOWED_PDS_ENDPOINTS")))
+    }
     var port: Int { integer("STRATOS_PORT") }
     var serviceFragment: String { text("STRATOS_SERVICE_FRAGMENT")! }
     var dataDirectory: String { text("STRATOS_DATA_DIR")! }

@@ -79,11 +79,13 @@ extension Engine {
     }
 
     /// On the actor's thread: an event without blocks and without a commit, signed and folded. Nothing has happened yet.
-    func prepare(_ body: EventBody, of actor: DID, context: ActorContext, rows: any ActorRows) throws -> Append {
+    func prepare(
+        _ body: EventBody, of actor: DID, context: ActorContext, rows: any ActorRows, use: SingleUse? = nil
+    ) throws -> Append {
         let state = context.state
         let event = try SignedEvent.sign(
             body, after: state.head, of: actor, time: state.head.nextTime(now: now), with: try signing(state.tagKey))
-        let append = Append(actor: actor, after: state.head, events: [event])
+        let append = Append(actor: actor, after: state.head, events: [event], use: use)
         try context.prepare(append, upon: rows)
         return append
     }
