@@ -25,12 +25,33 @@ enum HTTPCall {
         try await send(.get, url, host: host, headers: headers, body: nil)
     }
 
-    static func post(_ url: String, _ body: Value, contentType: String = "application/json") async throws -> Answer {
-        try await post(url, bytes: DataModelJSON.encode(body), contentType: contentType)
+    static func post(
+        _ url: String, _ body: Value, contentType: String = "application/json", headers: HTTPFields = [:]
+    ) async throws -> Answer {
+        try await post(url, bytes: DataModelJSON.encode(body), contentType: contentType, headers: headers)
     }
 
-    static func post(_ url: String, bytes: [UInt8], contentType: String = "application/json") async throws -> Answer {
-        try await send(.post, url, host: nil, headers: [.contentType: contentType], body: bytes)
+    static func post(
+        _ url: String, bytes: [UInt8], contentType: String = "application/json", headers: HTTPFields = [:]
+    ) async throws -> Answer {
+        var headers = headers
+        headers[.contentType] = contentType
+        return try await send(.post, url, host: nil, headers: headers, body: bytes)
+    }
+
+    /// A form, as browsers and OAuth clients send it. A field may come twice.
+    static func post(_ url: String, form: [(String, String)], headers: HTTPFields = [:]) async throws -> Answer {
+        let body = form.map { "\(escaped($0))=\(escaped($1))" }.joined(separator: "&")
+        return try await post(url, bytes: Array(body.utf8), contentType: "application/x-www-form-urlencoded", headers: headers)
+    }
+
+    /// Every byte that is no letter, digit, hyphen or point is escaped, so that nothing depends on which must be.
+    static func escaped(_ text: String) -> String {
+        text.utf8.map { byte in
+            let character = Character(Unicode.Scalar(byte))
+            let isPlain = byte < 0x80 && (character.isLetter || character.isNumber || character == "-" || character == ".")
+            return isPlain ? String(character) : (byte < 16 ? "%0" : "%") + String(byte, radix: 16)
+        }.joined()
     }
 
     private static func send(

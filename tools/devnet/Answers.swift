@@ -74,13 +74,21 @@ extension Request {
 
 /// Gives every answer its CORS header and turns what was thrown into one; before that, does the harm that a fault asks for. After
 /// a request that may have changed something it has that kept.
-struct DevnetMiddleware<Context: RequestContext>: RouterMiddleware {
+struct DevnetMiddleware: RouterMiddleware {
+    typealias Context = DevnetContext
+
     let faults: Faults
     let keep: Keep
     let part: @Sendable (String) -> DevnetPart?
 
-    func handle(_ request: Request, context: Context, next: (Request, Context) async throws -> Response) async throws -> Response {
-        let fault = part(request.uri.path).flatMap { faults[$0] }
+    /// Thrown in place of an answer, once the connection is closed.
+    private struct NoAnswer: Error {}
+
+    func handle(
+        _ request: Request, context: DevnetContext, next: (Request, DevnetContext) async throws -> Response
+    ) async throws -> Response {
+        let fault = part(request.uri.path).flatMap { faults.meet($0) }
+        if case .down = fault { throw await hangUp(context) }
         if case .slow(let delay) = fault {
             // A server that is told to stop does not wait for its own slowness.
             try await cancelWhenGracefulShutdown { try await Task.sleep(for: delay) }
@@ -91,26 +99,43 @@ struct DevnetMiddleware<Context: RequestContext>: RouterMiddleware {
         } else {
             response = try await answer(request, context: context, next: next)
         }
+        if case .afterwards = fault { throw await hangUp(context) }
         if case .wrongContentType = fault { response.headers[.contentType] = "text/html; charset=utf-8" }
         response.headers[.accessControlAllowOrigin] = "*"
         return response
     }
 
+    /// What is written after this finds the connection closed, so the client gets nothing.
+    private func hangUp(_ context: DevnetContext) async -> NoAnswer {
+        // best effort: a client that went away first has closed it already, and then there is nothing to count.
+        try? await context.channel.close()
+        return NoAnswer()
+    }
+
     private func answer(
-        _ request: Request, context: Context, next: (Request, Context) async throws -> Response
+        _ request: Request, context: DevnetContext, next: (Request, DevnetContext) async throws -> Response
     ) async throws -> Response {
         do {
-            let response = try await next(request, context)
+            let response = try await answerOrRefusal(request, context: context, next: next)
+            // After refusals too: some of them end a session.
             if request.method == .post { try keep() }
             return response
+        } catch let error as DevnetError {
+            return XRPCRefusal(error).response
+        }
+    }
+
+    private func answerOrRefusal(
+        _ request: Request, context: DevnetContext, next: (Request, DevnetContext) async throws -> Response
+    ) async throws -> Response {
+        do {
+            return try await next(request, context)
         } catch let refusal as XRPCRefusal {
             return refusal.response
         } catch let error as PLCError {
             return error.response
         } catch let error as any HTTPResponseError {
             return XRPCRefusal(error.status, error.status == .notFound ? "NotFound" : "InvalidRequest", error.status.reasonPhrase).response
-        } catch let error as DevnetError {
-            return XRPCRefusal(error).response
         } catch is NIOTooManyBytesError {
             return XRPCRefusal(.contentTooLarge, "PayloadTooLarge", "request entity too large").response
         }

@@ -11,8 +11,9 @@ package final class Devnet: Sendable {
     package let pdsURL: String
     package let directory: PLCDirectory
     let pds: PDS
+    let oauth: OAuthServer
     private let faults: Faults
-    private let keep: Keep
+    let keep: Keep
     private let servers: Servers
 
     private init(_ parts: Parts, servers: Servers) {
@@ -20,6 +21,7 @@ package final class Devnet: Sendable {
         pdsURL = parts.listening.pdsURL
         directory = parts.directory
         pds = parts.pds
+        oauth = parts.oauth
         faults = parts.faults
         keep = parts.keep
         self.servers = servers
@@ -31,7 +33,7 @@ package final class Devnet: Sendable {
         let parts = try Parts(configuration)
         let (servers, ports) = try await Servers.start(
             plc: plcRoutes(parts.directory, faults: parts.faults, keep: parts.keep),
-            pds: pdsRoutes(parts.pds, faults: parts.faults, keep: parts.keep), at: parts.portsWanted, logger: configuration.logger)
+            pds: pdsRoutes(parts.oauth, faults: parts.faults, keep: parts.keep), at: parts.portsWanted, logger: configuration.logger)
         parts.listening.begins(at: ports)
         do throws(DevnetError) {
             try parts.keep()
@@ -68,6 +70,7 @@ extension Devnet {
         let faults = Faults()
         let directory: PLCDirectory
         let pds: PDS
+        let oauth: OAuthServer
         let keep: Keep
         var portsWanted: Listening.Ports
 
@@ -78,6 +81,7 @@ extension Devnet {
                 let saved = try SavedFields(contents)
                 directory = try PLCDirectory(clock: configuration.clock, saved: try saved.array("logs"))
                 pds = try PDS(directory: directory, listening: listening, configuration: configuration, saved: try saved.value("pds"))
+                oauth = try OAuthServer(pds: pds, configuration: configuration, saved: contents["oauth"])
                 let ports = Listening.Ports(plc: Int(try saved.integer("plcPort")), pds: Int(try saved.integer("pdsPort")))
                 guard [0, ports.pds].contains(configuration.pdsPort) else { throw .portMoved(saved: ports.pds) }
                 portsWanted.pds = ports.pds
@@ -85,11 +89,12 @@ extension Devnet {
             } else {
                 directory = PLCDirectory(clock: configuration.clock)
                 pds = try PDS(directory: directory, listening: listening, configuration: configuration)
+                oauth = try OAuthServer(pds: pds, configuration: configuration)
             }
-            keep = { [directory, pds, listening] () throws(DevnetError) in
+            keep = { [directory, pds, oauth, listening] () throws(DevnetError) in
                 try file?.write {
                     [
-                        "logs": directory.saved, "pds": pds.saved, "plcPort": .integer(Int64(listening.ports.plc)),
+                        "logs": directory.saved, "pds": pds.saved, "oauth": oauth.saved, "plcPort": .integer(Int64(listening.ports.plc)),
                         "pdsPort": .integer(Int64(listening.ports.pds)),
                     ]
                 }
@@ -146,7 +151,16 @@ extension Devnet {
     }
 
     /// Makes a part fail from now on; nil makes it work again.
-    package func setFault(_ fault: DevnetFault?, on part: DevnetPart) { faults[part] = fault }
+    /// - Parameter count: how many requests it lasts for; without it, and for `wrongIssuer`, until it is ended.
+    package func setFault(_ fault: DevnetFault?, on part: DevnetPart, count: Int? = nil) { faults.set(fault, on: part, count: count) }
+
+    /// Makes all these parts fail: with `DevnetPart.pds`, the whole server.
+    package func setFault(_ fault: DevnetFault?, on parts: [DevnetPart]) {
+        for part in parts { faults.set(fault, on: part) }
+    }
+
+    /// How many requests a part has had, those that met a fault too.
+    package func requests(to part: DevnetPart) -> Int { faults.requests(to: part) }
 
     package func clearFaults() { faults.clear() }
 }

@@ -17,6 +17,8 @@ package struct DevnetConfiguration: Sendable {
     package var plcPort = 0
     package var pdsPort = 0
     package var tokens = TokenAlgorithm.es256
+    /// Seconds for which the access tokens of OAuth sessions are good.
+    package var accessTokenLifetime: Int64 = 3600
     /// Where accounts, operations and keys are kept from one run to the next; without it they end with the devnet.
     package var dataFile: String?
     package var clock: DevnetClock = systemClock

@@ -45,10 +45,10 @@ final class Servers: Sendable {
 
     /// Returns when both listen. Takes no notice of cancellation, since that would leave one of them half open.
     static func start(
-        plc: Router<BasicRequestContext>, pds: Router<BasicRequestContext>, at ports: Listening.Ports, logger: Logger
+        plc: Router<DevnetContext>, pds: Router<DevnetContext>, at ports: Listening.Ports, logger: Logger
     ) async throws(DevnetError) -> (servers: Servers, ports: Listening.Ports) {
         let (stream, opened) = AsyncStream<(name: Name, port: Int)>.makeStream()
-        func application(_ name: Name, _ router: Router<BasicRequestContext>, port: Int) -> any Service {
+        func application(_ name: Name, _ router: Router<DevnetContext>, port: Int) -> any Service {
             Application(
                 router: router, configuration: .init(address: .hostname("127.0.0.1", port: port), serverName: nil),
                 onServerRunning: { channel in

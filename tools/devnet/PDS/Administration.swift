@@ -5,7 +5,7 @@ import Keys
 
 /// What no public PDS has: `/devnet/…` makes accounts, records, tokens and faults for tests in any language. It asks for no
 /// credential, so the devnet listens on loopback only.
-func addAdministration(to router: Router<BasicRequestContext>, pds: PDS, faults: Faults) {
+func addAdministration(to router: Router<DevnetContext>, pds: PDS, faults: Faults) {
     router.post("/devnet/account") { request, _ in
         let input = try await request.jsonObject()
         let curve: Curve = input["curve"]?.stringValue == "p256" ? .p256 : .k256
@@ -25,9 +25,14 @@ func addAdministration(to router: Router<BasicRequestContext>, pds: PDS, faults:
         return Response.json(pds.jwks)
     }
     router.post("/devnet/fault") { request, _ in
-        let (part, fault) = try DevnetFault.parse(try await request.jsonObject())
-        faults[part] = fault
+        let input = try await request.jsonObject()
+        let (parts, fault) = try DevnetFault.parse(input)
+        for part in parts { faults.set(fault, on: part, count: input["count"]?.integerValue.map(Int.init)) }
         return Response.json([:])
+    }
+    router.get("/devnet/requests") { _, _ in
+        let counts = DevnetPart.allCases.map { ($0.rawValue, Value.integer(Int64(faults.requests(to: $0)))) }
+        return Response.json(.map(counts.reduce(into: [:]) { $0[$1.0] = $1.1 }))
     }
     router.post("/devnet/faults/clear") { _, _ in
         faults.clear()
@@ -83,18 +88,22 @@ extension PDS {
 }
 
 extension DevnetFault {
-    /// `{part, name, milliseconds?, status?}`, where the name is that of the case; no name ends the part's fault.
-    fileprivate static func parse(_ input: ValueMap) throws(XRPCRefusal) -> (DevnetPart, DevnetFault?) {
-        guard let part = DevnetPart(rawValue: input["part"]?.stringValue ?? "") else {
-            throw .invalidRequest("part must be one of \(DevnetPart.allCases.map(\.rawValue).joined(separator: ", "))")
+    /// `{part, name, milliseconds?, status?, count?}`, where the name is that of the case, and the part that of a part or `pds` for all
+    /// but the directory; no name ends the part's fault.
+    fileprivate static func parse(_ input: ValueMap) throws(XRPCRefusal) -> ([DevnetPart], DevnetFault?) {
+        let name = input["part"]?.stringValue ?? ""
+        guard let parts = name == "pds" ? DevnetPart.pds : DevnetPart(rawValue: name).map({ [$0] }) else {
+            throw .invalidRequest("part must be pds or one of \(DevnetPart.allCases.map(\.rawValue).joined(separator: ", "))")
         }
         switch input["name"]?.stringValue {
-        case nil: return (part, nil)
-        case "slow": return (part, .slow(.milliseconds(input["milliseconds"]?.integerValue ?? 5000)))
-        case "error": return (part, .error(Int(input["status"]?.integerValue ?? 500)))
-        case "wrongContentType": return (part, .wrongContentType)
-        case "wrongIssuer": return (part, .wrongIssuer)
-        default: throw .invalidRequest("name must be slow, error, wrongContentType or wrongIssuer")
+        case nil: return (parts, nil)
+        case "down": return (parts, .down)
+        case "afterwards": return (parts, .afterwards)
+        case "slow": return (parts, .slow(.milliseconds(input["milliseconds"]?.integerValue ?? 5000)))
+        case "error": return (parts, .error(Int(input["status"]?.integerValue ?? 500)))
+        case "wrongContentType": return (parts, .wrongContentType)
+        case "wrongIssuer": return (parts, .wrongIssuer)
+        default: throw .invalidRequest("name must be down, afterwards, slow, error, wrongContentType or wrongIssuer")
         }
     }
 }

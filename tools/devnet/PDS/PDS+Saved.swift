@@ -25,6 +25,7 @@ extension PDS {
         return [
             "rotationKey": rotationKey.saved, "secret": .bytes(secret),
             "tokenKeys": .array(state.tokenKeys.map { ["key": $0.saved] }), "accounts": .array(accounts), "records": .array(records),
+            "journal": .array(state.journal.map(\.saved)),
         ]
     }
 
@@ -32,7 +33,8 @@ extension PDS {
         directory: PLCDirectory, listening: Listening, configuration: DevnetConfiguration, saved value: Value
     ) throws(DevnetError) {
         let fields = try SavedFields(value)
-        var contents = Contents(rotationKey: try fields.key("rotationKey"), secret: try fields.bytes("secret"), tokenKeys: [])
+        var contents = Contents(
+            rotationKey: try fields.key("rotationKey"), secret: try fields.bytes("secret"), tokenKeys: [], recordKeys: try PDS.recordKeys())
         for key in try fields.array("tokenKeys") { contents.tokenKeys.append(try SavedFields(key).key("key")) }
         guard !contents.tokenKeys.isEmpty else { throw .unreadable("there is no token key") }
         do {
@@ -50,11 +52,33 @@ extension PDS {
                 contents.records[did, default: [:]][collection, default: [:]][try RecordKey(try fields.string("key"))] =
                     Record(try fields.value("value"))
             }
+            // Files of before there were clients have no journal.
+            for (index, value) in (value["journal"]?.arrayValue ?? []).enumerated() {
+                contents.journal.append(try DevnetWrite(value, sequence: index + 1))
+            }
         } catch let error as DevnetError {
             throw error
         } catch {
             throw .unreadable("\(error)")
         }
         self.init(directory: directory, listening: listening, configuration: configuration, contents: contents)
+    }
+}
+
+extension DevnetWrite {
+    fileprivate var saved: Value {
+        [
+            "did": .string(did.description), "action": .string(action.rawValue), "collection": .string(collection.description),
+            "key": .string(key.description), "cid": cid.map(Value.link) ?? .null, "isChange": .bool(isChange),
+        ]
+    }
+
+    fileprivate init(_ value: Value, sequence: Int) throws {
+        let fields = try SavedFields(value)
+        guard let action = Action(rawValue: try fields.string("action")) else { throw DevnetError.unreadable("action") }
+        self.init(
+            sequence: sequence, did: try DID(try fields.string("did")), action: action,
+            collection: try NSID(try fields.string("collection")),
+            key: try RecordKey(try fields.string("key")), cid: value["cid"]?.linkValue, isChange: try fields.bool("isChange"))
     }
 }

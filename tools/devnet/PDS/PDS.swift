@@ -34,6 +34,10 @@ final class PDS: Sendable {
         var records: [DID: [NSID: [RecordKey: Record]]] = [:]
         /// The last one signs; all are in the JWKS.
         var tokenKeys: [PrivateKey]
+        /// What clients wrote, in order.
+        var journal: [DevnetWrite] = []
+        /// Names records that come without a key.
+        var recordKeys: TIDClock
     }
 
     static let handleDomain = ".test"
@@ -49,7 +53,9 @@ final class PDS: Sendable {
     private let listening: Listening
 
     convenience init(directory: PLCDirectory, listening: Listening, configuration: DevnetConfiguration) throws(DevnetError) {
-        let contents = Contents(rotationKey: .generate(.k256), secret: try Self.randomBytes(32), tokenKeys: [.generate(.p256)])
+        let contents = Contents(
+            rotationKey: .generate(.k256), secret: try Self.randomBytes(32), tokenKeys: [.generate(.p256)],
+            recordKeys: try Self.recordKeys())
         self.init(directory: directory, listening: listening, configuration: configuration, contents: contents)
     }
 
@@ -152,7 +158,56 @@ extension PDS {
 
 // MARK: Records
 
+/// Where a record stands.
+struct RecordPlace: Hashable, Sendable {
+    let did: DID
+    let collection: NSID
+    let key: RecordKey
+
+    var uri: String { "at://\(did)/\(collection)/\(key)" }
+}
+
 extension PDS {
+    enum Change: Sendable {
+        case set(Record)
+        case remove
+        case refuse
+    }
+
+    /// Decides on what is there and does it in one step, and notes it in the journal.
+    /// - Returns: nil when `decide` refused.
+    func change(_ place: RecordPlace, _ decide: (Record?) -> Change) -> DevnetWrite? {
+        state.withLock { state in
+            let current = state.records[place.did]?[place.collection]?[place.key]
+            let record: Record?
+            switch decide(current) {
+            case .refuse: return nil
+            case .set(let new): record = new
+            case .remove: record = nil
+            }
+            state.records[place.did, default: [:]][place.collection, default: [:]][place.key] = record
+            let write = DevnetWrite(
+                sequence: state.journal.count + 1, did: place.did,
+                action: record == nil ? .delete : current == nil ? .create : .update, collection: place.collection, key: place.key,
+                cid: record?.cid, isChange: record?.cid != current?.cid)
+            state.journal.append(write)
+            return write
+        }
+    }
+
+    var journal: [DevnetWrite] { state.withLock { $0.journal } }
+
+    /// A key that rises with each call.
+    func newRecordKey() throws -> RecordKey {
+        let now = clock() * 1000
+        return RecordKey(try state.withLock { try $0.recordKeys.next(microseconds: now) })
+    }
+
+    static func recordKeys() throws(DevnetError) -> TIDClock {
+        let bytes = try randomBytes(2)
+        return TIDClock(clockID: (UInt16(bytes[0]) << 8 | UInt16(bytes[1])) & TID.clockIDMax)
+    }
+
     func setRecord(_ value: Value, of did: DID, collection: NSID, key: RecordKey) throws(DevnetError) -> CID {
         let record = Record(value)
         let isKept = state.withLock { state in

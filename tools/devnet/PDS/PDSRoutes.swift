@@ -3,14 +3,16 @@ import HTTPTypes
 import Hummingbird
 
 /// The server over HTTP.
-func pdsRoutes(_ pds: PDS, faults: Faults, keep: @escaping Keep) -> Router<BasicRequestContext> {
-    let router = Router(context: BasicRequestContext.self)
+func pdsRoutes(_ server: OAuthServer, faults: Faults, keep: @escaping Keep) -> Router<DevnetContext> {
+    let pds = server.pds
+    let router = Router(context: DevnetContext.self)
     router.add(middleware: DevnetMiddleware(faults: faults, keep: keep) { DevnetPart(pdsPath: $0) })
     addWellKnown(to: router, pds: pds, faults: faults)
     addAdministration(to: router, pds: pds, faults: faults)
-    router.get("/oauth/jwks") { _, _ in Response.json(pds.jwks) }
+    addOAuth(to: router, server: server)
+    addOAuthAdministration(to: router, server: server)
     router.get("/xrpc/_health") { _, _ in Response.json(["version": "devnet"]) }
-    let methods = pdsMethods(pds)
+    let methods = pdsMethods(pds).merging(RecordWrites(pds: pds, server: server).methods) { $1 }
     for verb in [HTTPRequest.Method.get, .post] {
         router.on("/xrpc/:nsid", method: verb) { request, context in
             guard let method = context.parameters.get("nsid").flatMap({ methods[$0] }) else {
@@ -25,7 +27,7 @@ func pdsRoutes(_ pds: PDS, faults: Faults, keep: @escaping Keep) -> Router<Basic
     return router
 }
 
-private func addWellKnown(to router: Router<BasicRequestContext>, pds: PDS, faults: Faults) {
+private func addWellKnown(to router: Router<DevnetContext>, pds: PDS, faults: Faults) {
     router.get("/.well-known/oauth-protected-resource") { _, _ in
         Response.json(pds.protectedResource(issuer: faults[.protectedResource] == .wrongIssuer ? "https://issuer.invalid" : pds.url))
     }

@@ -2,8 +2,8 @@ import ATProto
 import Hummingbird
 
 /// The directory over HTTP, as `https://plc.directory` has it; without its export of everything.
-func plcRoutes(_ directory: PLCDirectory, faults: Faults, keep: @escaping Keep) -> Router<BasicRequestContext> {
-    let router = Router(context: BasicRequestContext.self)
+func plcRoutes(_ directory: PLCDirectory, faults: Faults, keep: @escaping Keep) -> Router<DevnetContext> {
+    let router = Router(context: DevnetContext.self)
     router.add(middleware: DevnetMiddleware(faults: faults, keep: keep) { $0 == "/_health" ? nil : .plc })
     router.get("/_health") { _, _ in Response.json(["version": "devnet"]) }
     router.get("/:did") { _, context in
