@@ -81,7 +81,7 @@ import Testing
             let outbound = Outbound { [current] request async throws(OutboundError) in
                 let part = Part(path: String(request.url.dropFirst("http://".count).drop { $0 != "/" }))
                 let isSlow = current.value.withLock { $0?.part == part }
-                return try await client.outbound.get(
+                return try await client.outbound.send(
                     OutboundRequest(
                         url: request.url, accept: request.accept, bytesMax: request.bytesMax,
                         timeout: isSlow ? slow ?? request.timeout : request.timeout))

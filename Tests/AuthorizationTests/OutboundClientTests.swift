@@ -15,7 +15,7 @@ import Testing
 
     private func error(_ outbound: Outbound, _ request: OutboundRequest) async -> OutboundError? {
         do throws(OutboundError) {
-            _ = try await outbound.get(request)
+            _ = try await outbound.send(request)
             return nil
         } catch {
             return error
@@ -26,7 +26,7 @@ import Testing
     func plain() async throws {
         let server = try RawServer(status: 418, type: "application/json; charset=utf-8", body: "{}")
         let client = client()
-        let response = try await client.outbound.get(request(server.origin + "/a?b=c"))
+        let response = try await client.outbound.send(request(server.origin + "/a?b=c"))
         #expect(response == OutboundResponse(status: 418, contentType: "application/json; charset=utf-8", body: [UInt8]("{}".utf8)))
         let head = try #require(server.requests.first)
         #expect(head.hasPrefix("GET /a?b=c HTTP/1.1\r\n"))
@@ -40,7 +40,7 @@ import Testing
         let inner = try RawServer(body: "secret")
         let server = try RawServer(status: 302, headers: "Location: \(target ?? inner.origin)\r\n", body: "")
         let client = client()
-        #expect(try await client.outbound.get(request(server.origin)).status == 302)
+        #expect(try await client.outbound.send(request(server.origin)).status == 302)
         #expect(inner.connectionCount == 0)
     }
 
@@ -68,7 +68,7 @@ import Testing
     func admittedAddresses(host: String) async throws {
         let server = try RawServer(body: "hello")
         let client = client(.publicAnd(loopbackPorts: [server.port]))
-        #expect(try await client.outbound.get(request("http://\(host):\(server.port)/")).status == 200)
+        #expect(try await client.outbound.send(request("http://\(host):\(server.port)/")).status == 200)
     }
 
     @Test("an IPv6 address is judged by all of its bytes")
@@ -86,7 +86,7 @@ import Testing
     func otherPort() async throws {
         let (open, shut) = (try RawServer(body: "open"), try RawServer(body: "shut"))
         let client = client(.publicAnd(loopbackPorts: [open.port]))
-        #expect(try await client.outbound.get(request(open.origin)).status == 200)
+        #expect(try await client.outbound.send(request(open.origin)).status == 200)
         #expect(await error(client.outbound, request(shut.origin)) == .refusedAddress)
         #expect(shut.connectionCount == 0)
     }
@@ -111,7 +111,7 @@ import Testing
             let (proxy, server) = (try RawServer(body: "proxy"), try RawServer(body: "server"))
             for name in ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] { setenv(name, proxy.origin, 1) }
             let client = OutboundClient(filter: .any, userAgent: "test")
-            let response = try await client.outbound.get(
+            let response = try await client.outbound.send(
                 OutboundRequest(url: server.origin, accept: "*/*", bytesMax: 100, timeout: .seconds(5)))
             precondition(response.body == [UInt8]("server".utf8) && proxy.connectionCount == 0)
         }
@@ -135,7 +135,7 @@ import Testing
             }
             let client = client()
             if count == 1000 {
-                #expect(try await client.outbound.get(request(server.origin)).body.count == 1000)
+                #expect(try await client.outbound.send(request(server.origin)).body.count == 1000)
             } else {
                 #expect(await error(client.outbound, request(server.origin)) == .tooLarge(max: 1000))
             }
@@ -172,7 +172,7 @@ import Testing
         }
         let client = client()
         if coding == "Content" {
-            #expect(try await client.outbound.get(request(server.origin, bytesMax: bomb.count)).body == bomb)
+            #expect(try await client.outbound.send(request(server.origin, bytesMax: bomb.count)).body == bomb)
         }
         #expect(await error(client.outbound, request(server.origin)) == .tooLarge(max: 1000))
     }
@@ -225,7 +225,7 @@ import Testing
         }
         let client = client(transfersMax: 1)
         let outbound = client.outbound
-        async let held = outbound.get(request(server.origin + "/held"))
+        async let held = outbound.send(request(server.origin + "/held"))
         while server.connectionCount < 1 { try await Task.sleep(for: .milliseconds(2)) }
         #expect(await error(outbound, request(server.origin + "/hasty", milliseconds: 100)) == .timedOut)
         gate.open()

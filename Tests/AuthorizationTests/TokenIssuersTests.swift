@@ -303,7 +303,7 @@ import Testing
     func timeLimit() async {
         let (web, clock) = (web, clock)
         let slow = Outbound { request async throws(OutboundError) in
-            let response = try await web.outbound.get(request)
+            let response = try await web.outbound.send(request)
             clock.advance(seconds: 2.9)
             return response
         }

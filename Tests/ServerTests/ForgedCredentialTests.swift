@@ -60,7 +60,7 @@ struct ForgedCredentialTests {
             let microseconds: @Sendable () -> Int64 = { (now + asked.secondsPassed) * 1_000_000 }
             let outbound = Outbound { request async throws(OutboundError) in
                 asked.note(request.url)
-                return try await client.outbound.get(request)
+                return try await client.outbound.send(request)
             }
             let identities = IdentityResolver(
                 outbound: outbound, plcURL: devnet.plcURL, allowsHTTP: true, now: microseconds, txt: { _ in [] })

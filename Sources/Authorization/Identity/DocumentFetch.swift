@@ -50,7 +50,7 @@ struct DocumentFetch: Sendable {
         guard left > .zero else { throw .unreachable("the servers that had to be asked took too long together") }
         let request = OutboundRequest(url: url, accept: accept, bytesMax: bytesMax, timeout: min(left, limits.requestTimeout))
         let response: OutboundResponse
-        do throws(OutboundError) { response = try await outbound.get(request) } catch { throw Failure(error) }
+        do throws(OutboundError) { response = try await outbound.send(request) } catch { throw Failure(error) }
         switch response.status {
         case 200: return response
         case 404, 410: throw .absent

@@ -32,14 +32,16 @@ package final class OutboundClient: Sendable {
     deinit { queue.close() }
 
     package var outbound: Outbound {
-        Outbound { [self] request async throws(OutboundError) in try await get(request) }
+        Outbound { [self] request async throws(OutboundError) in try await send(request) }
     }
 
     /// Ends every request with `closed`, and all that come later. Returns at once.
     package func close() { queue.close() }
 
-    private func get(_ request: OutboundRequest) async throws(OutboundError) -> OutboundResponse {
-        guard Self.isPlausible(request.url) else { throw .invalidURL }
+    private func send(_ request: OutboundRequest) async throws(OutboundError) -> OutboundResponse {
+        guard Self.isPlausible(request.url), request.headers.allSatisfy({ Self.isHeader($0.key, $0.value) }),
+            Self.isHeader("Content-Type", request.body?.contentType ?? "none")
+        else { throw .invalidURL }
         let result = await withCheckedContinuation { continuation in
             let transfer = Transfer(request, continuation)
             if let refusal = queue.push(transfer) { transfer.finish(.failure(refusal)) }
@@ -51,6 +53,12 @@ package final class OutboundClient: Sendable {
     private static func isPlausible(_ url: String) -> Bool {
         let hasScheme = ["http://", "https://"].contains { url.utf8.starts(with: $0.utf8) }
         return hasScheme && url.utf8.count <= 4096 && url.utf8.allSatisfy { 0x21...0x7E ~= $0 }
+    }
+
+    /// A line of its own, and no second one. An empty value would take the header away.
+    private static func isHeader(_ name: String, _ value: String) -> Bool {
+        !name.isEmpty && !value.isEmpty && name.utf8.allSatisfy { 0x21...0x7E ~= $0 && $0 != UInt8(ascii: ":") }
+            && value.utf8.allSatisfy { 0x20...0x7E ~= $0 }
     }
 }
 
@@ -192,7 +200,10 @@ private final class TransferLoop {
         guard let handle = curl_easy_init() else { return transfer.finish(.failure(.unreachable("libcurl gives no handle"))) }
         let context = Unmanaged.passRetained(TransferContext(transfer: transfer, filter: settings.filter))
         var headers = curl_slist_append(nil, "Accept: \(transfer.request.accept)")
-        headers = curl_slist_append(headers, "Accept-Encoding: identity") ?? headers
+        var lines = ["Accept-Encoding: identity"] + transfer.request.headers.map { "\($0.key): \($0.value)" }
+        // Without the last, libcurl asks before it sends a large body, and waits.
+        if let body = transfer.request.body { lines += ["Content-Type: \(body.contentType)", "Expect:"] }
+        for line in lines { headers = curl_slist_append(headers, line) ?? headers }
         running[handle] = Running(transfer: transfer, context: context, headers: headers)
         guard configure(handle, transfer, context, headers, left), curl_multi_add_handle(queue.multi, handle) == CURLM_OK else {
             release(handle)
@@ -231,10 +242,25 @@ private final class TransferLoop {
         }
         return
             (texts.map { ccurl_set_text(handle, $0, $1) } + numbers.map { ccurl_set_long(handle, $0, $1) } + functions + pointers
+            + bodyOptions(handle, transfer.request)
             + [
                 ccurl_set_pointer(handle, CURLOPT_HTTPHEADER, headers),
                 ccurl_set_offset(handle, CURLOPT_MAXFILESIZE_LARGE, curl_off_t(transfer.request.bytesMax)),
             ]).allSatisfy { $0 == CURLE_OK }
+    }
+
+    private func bodyOptions(_ handle: UnsafeMutableRawPointer, _ request: OutboundRequest) -> [CURLcode] {
+        guard let body = request.body else { return [] }
+        // The length first: only then does libcurl know how much to copy.
+        let length = ccurl_set_offset(handle, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(body.bytes.count))
+        let copied = body.bytes.withUnsafeBytes { bytes in
+            withUnsafePointer(to: UInt8(0)) { none in
+                ccurl_set_pointer(
+                    handle, CURLOPT_COPYPOSTFIELDS, UnsafeMutableRawPointer(mutating: bytes.baseAddress ?? UnsafeRawPointer(none)))
+            }
+        }
+        // libcurl sends a request again where a kept connection turns out to be closed; on a new one it never does.
+        return [length, copied, ccurl_set_long(handle, CURLOPT_FRESH_CONNECT, request.isRepeatable ? 0 : 1)]
     }
 
     private func end(_ handle: UnsafeMutableRawPointer, _ code: CURLcode) {
@@ -261,7 +287,8 @@ private final class TransferLoop {
             var type: UnsafeMutableRawPointer?
             ccurl_get_pointer(handle, CURLINFO_CONTENT_TYPE, &type)
             let contentType = type.map { String(cString: $0.assumingMemoryBound(to: CChar.self)) }
-            return .success(OutboundResponse(status: status, contentType: contentType, body: transfer.body))
+            return .success(
+                OutboundResponse(status: status, contentType: contentType, headers: transfer.headers, body: transfer.body))
         case CURLE_URL_MALFORMAT, CURLE_LOGIN_DENIED: return .failure(.invalidURL)
         case CURLE_OPERATION_TIMEDOUT: return .failure(.timedOut)
         case CURLE_FILESIZE_EXCEEDED: return .failure(.tooLarge(max: transfer.request.bytesMax))
@@ -316,7 +343,8 @@ private func receiveBody(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ c
 }
 
 private func receiveHeader(_ bytes: UnsafeMutablePointer<CChar>?, _ size: Int, _ count: Int, _ context: UnsafeMutableRawPointer?) -> Int {
-    TransferContext.of(context)?.transfer.receiveHeader(size * count) == true ? size * count : 0
+    let received = UnsafeRawBufferPointer(start: bytes, count: size * count)
+    return TransferContext.of(context)?.transfer.receiveHeader(received) == true ? received.count : 0
 }
 
 /// Called for each address of a name, right before the connection: what is judged here is what is connected to.

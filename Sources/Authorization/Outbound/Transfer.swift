@@ -9,6 +9,7 @@ final class Transfer: @unchecked Sendable {
     private var continuation: CheckedContinuation<Result<OutboundResponse, OutboundError>, Never>?
     private(set) var body: [UInt8] = []
     private var headerBytes = 0
+    private(set) var headers = OutboundResponse.Headers()
     /// Set by a callback that broke the transfer off; libcurl then reports no more than that.
     private(set) var fault: OutboundError?
     private(set) var addressesRefused = 0
@@ -35,11 +36,32 @@ final class Transfer: @unchecked Sendable {
         return true
     }
 
-    /// Headers of all responses count, of interim ones too: a server may send those without end.
-    func receiveHeader(_ count: Int) -> Bool {
-        headerBytes += count
-        if headerBytes > Self.headerBytesMax { fault = .tooLarge(max: Self.headerBytesMax) }
-        return headerBytes <= Self.headerBytesMax
+    /// One line of a head. Those of all responses count, of interim ones too: a server may send them without end.
+    func receiveHeader(_ line: UnsafeRawBufferPointer) -> Bool {
+        headerBytes += line.count
+        guard headerBytes <= Self.headerBytesMax else {
+            fault = .tooLarge(max: Self.headerBytesMax)
+            return false
+        }
+        keepHeader(line)
+        return true
+    }
+
+    private func keepHeader(_ line: UnsafeRawBufferPointer) {
+        // The head of another response, behind an interim one.
+        if line.starts(with: "HTTP/".utf8) { headers = OutboundResponse.Headers() }
+        guard let colon = line.firstIndex(of: UInt8(ascii: ":")), colon <= 16 else { return }
+        var value: Slice<UnsafeRawBufferPointer> = line[line.index(after: colon)...].drop { $0 <= 0x20 }
+        while let last = value.last, last <= 0x20 { value.removeLast() }
+        // What is no printable ASCII is as if it were not there.
+        guard value.allSatisfy({ 0x20...0x7E ~= $0 }) else { return }
+        let text = String(decoding: value, as: UTF8.self)
+        switch String(decoding: line[..<colon], as: UTF8.self).lowercased() {
+        case "dpop-nonce": headers.nonce = text
+        case "www-authenticate": headers.challenge = text
+        case "retry-after": headers.retryAfter = text
+        default: break
+        }
     }
 
     func judge(_ address: [UInt8], port: UInt16, by filter: AddressFilter) -> Bool {
