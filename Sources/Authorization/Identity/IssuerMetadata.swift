@@ -27,19 +27,8 @@ struct AuthorizationServer: Sendable {
         guard metadata["issuer"]?.stringValue == issuer else { throw .malformed("the metadata of another authorization server") }
         // Without a place for keys it publishes none: the same as an empty set, and what a PDS with secret keys may do.
         guard let url = metadata["jwks_uri"]?.stringValue else { throw .unknownKey }
-        guard Self.isTrustworthy(url, allowingHTTP: allowingHTTP) else { throw .malformed("jwks_uri is not an https URL") }
+        guard WebOrigin.isTrustworthy(url: url, allowingHTTP: allowingHTTP) else { throw .malformed("jwks_uri is not an https URL") }
         keySetURL = url
-    }
-
-    /// An origin and any path and query; the authority ends at the first slash.
-    private static func isTrustworthy(_ url: String, allowingHTTP: Bool) -> Bool {
-        let bytes = [UInt8](url.utf8)
-        guard bytes.count <= 2048, bytes.allSatisfy({ 0x21...0x7E ~= $0 && $0 != UInt8(ascii: "#") && $0 != UInt8(ascii: "\\") }) else {
-            return false
-        }
-        let slashes = bytes.indices.filter { bytes[$0] == UInt8(ascii: "/") }
-        guard slashes.count >= 3 else { return false }
-        return WebOrigin(String(decoding: bytes[..<slashes[2]], as: UTF8.self))?.isTrustworthy(allowingHTTP: allowingHTTP) ?? false
     }
 }
 

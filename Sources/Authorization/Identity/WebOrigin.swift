@@ -26,6 +26,17 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
+    /// The origin of a URL with any path and query: its authority ends at the first slash or question mark behind the scheme.
+    package init?(ofURL url: String) {
+        let bytes = [UInt8](url.utf8)
+        guard bytes.count <= 4096, bytes.allSatisfy({ 0x21...0x7E ~= $0 && $0 != UInt8(ascii: "#") && $0 != UInt8(ascii: "\\") }),
+            let isSecure = Self.isSecure(bytes)
+        else { return nil }
+        let start = isSecure ? 8 : 7
+        let end = bytes[start...].firstIndex { $0 == UInt8(ascii: "/") || $0 == UInt8(ascii: "?") } ?? bytes.endIndex
+        self.init(String(decoding: bytes[..<end], as: UTF8.self))
+    }
+
     package var description: String {
         (isSecure ? "https://" : "http://") + host + (port.map { ":\($0)" } ?? "")
     }
@@ -38,6 +49,10 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
     /// Whether what is read from there can be trusted not to have been changed on the way.
     /// - Parameter allowingHTTP: also without TLS, where there is no way: on this machine.
     package func isTrustworthy(allowingHTTP: Bool) -> Bool { isSecure || (allowingHTTP && isLoopback) }
+
+    static func isTrustworthy(url: String, allowingHTTP: Bool) -> Bool {
+        url.utf8.count <= 2048 && WebOrigin(ofURL: url)?.isTrustworthy(allowingHTTP: allowingHTTP) ?? false
+    }
 
     private static func isSecure(_ bytes: [UInt8]) -> Bool? {
         let scheme = bytes.prefix { $0 != UInt8(ascii: ":") }.map(lowercased)
