@@ -29,14 +29,25 @@ struct ServeCommand: AsyncParsableCommand {
         guard let authority = directory.authority else { preconditionFailure("a served directory is opened with authority") }
         warn(of: settings, logger)
         let engine = directory.engine
-        let identity = CallerIdentity(settings, authority: authority, engine: engine)
+        let people = try ServiceFile.open(in: directory.path)
+        defer { people.close() }
+        let identity = CallerIdentity(
+            settings, publicURL: publicURL, authority: authority, engine: engine,
+            storage: OAuthStorage(people, now: Surroundings.ofThisMachine.now))
         defer { identity.close() }
+        if identity.oauth.identity.ignoresSecret {
+            logger.warning("STRATOS_OAUTH_CLIENT_SECRET has no effect: a service on this machine is a public client")
+        }
+        let terms = settings.enrollmentTerms
+        let joining = Joining(
+            client: identity.oauth, sessions: identity.sessions, admits: { terms.admits($0, pds: $1) }, onSession: { _ in })
         let configuration = ServerConfiguration(
             serviceDID: authority.terms.serviceDID.description, publicURL: publicURL, serviceFragment: settings.serviceFragment,
             publicKeyMultibase: authority.key.publicKey.multibase, version: Stratos.version, writeRate: settings.writeRate,
             imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax),
             hydrateTellsBlocked: settings.hydrateTellsBlocked, enrollmentsArePublic: settings.enrollmentsArePublic,
-            membersGetProofs: settings.membersGetProofs, accounts: identity.accounts, probes: directory.probes)
+            membersGetProofs: settings.membersGetProofs, accounts: identity.accounts, joining: joining,
+            probes: directory.probes)
         let router = try routes(engine: engine, configuration: configuration, authenticator: identity.authenticator, logger: logger)
         let socket = ControlSocket(path: directory.path + "/stratos.sock", logger: logger) { command, emit in
             try await engine.perform(command, open: ImportSource.file, emit: emit)

@@ -120,9 +120,9 @@ enum SettingRules {
 
     /// A private key as OAuth clients have one.
     static let clientSecret: SettingRule = { text throws(NotAllowed) in
-        let isPEM = text.hasPrefix("-----BEGIN ") && text.contains("PRIVATE KEY-----")
-        let isJWK = (try? DataModelJSON.decodePlain(Array(text.utf8)))?["d"]?.stringValue != nil
-        guard isPEM || isJWK, text.utf8.count <= 16_384 else { throw NotAllowed("a private key, as PEM or as a JWK") }
+        guard text.utf8.count <= 16_384, (try? ClientSecret.key(text)) != nil else {
+            throw NotAllowed("a P-256 private key, as PEM (PKCS #8 or SEC 1) or as a JWK")
+        }
         return text
     }
 

@@ -74,13 +74,13 @@ extension Settings {
         .init(name: "STRATOS_ALLOWED_DIDS", rule: Rules.list(Rules.enrolledDID)),
         .init(name: "STRATOS_ALLOWED_PDS_ENDPOINTS", rule: Rules.list(Rules.origin)),
         .init(name: "STRATOS_AUTO_ENROLL_DOMAINS", rule: Rules.names),
-        .init(name: "STRATOS_OAUTH_CLIENT_ID", state: .unused, rule: Rules.page),
-        .init(name: "STRATOS_OAUTH_CLIENT_SECRET", secrecy: .secret, state: .unused, rule: Rules.clientSecret),
-        .init(name: "STRATOS_OAUTH_CLIENT_NAME", state: .unused, rule: Rules.line(bytesMax: 200, "a name")),
-        .init(name: "STRATOS_OAUTH_REDIRECT_URI", state: .unused, rule: Rules.page),
-        .init(name: "STRATOS_OAUTH_LOGO_URI", state: .unused, rule: Rules.page),
-        .init(name: "STRATOS_OAUTH_TOS_URI", state: .unused, rule: Rules.page),
-        .init(name: "STRATOS_OAUTH_POLICY_URI", state: .unused, rule: Rules.page),
+        .init(name: "STRATOS_OAUTH_CLIENT_ID", rule: Rules.page),
+        .init(name: "STRATOS_OAUTH_CLIENT_SECRET", secrecy: .secret, rule: Rules.clientSecret),
+        .init(name: "STRATOS_OAUTH_CLIENT_NAME", rule: Rules.line(bytesMax: 200, "a name")),
+        .init(name: "STRATOS_OAUTH_REDIRECT_URI", rule: Rules.page),
+        .init(name: "STRATOS_OAUTH_LOGO_URI", rule: Rules.page),
+        .init(name: "STRATOS_OAUTH_TOS_URI", rule: Rules.page),
+        .init(name: "STRATOS_OAUTH_POLICY_URI", rule: Rules.page),
     ]
 
     private static let callers: [SettingDefinition] = [

@@ -1,4 +1,5 @@
 import ATProto
+import Authorization
 import Commands
 import Keys
 import Logging
@@ -74,6 +75,16 @@ struct Settings: Sendable {
     var hydrateTellsBlocked: Bool { text("STRATOS_HYDRATE_BLOCKED") == "true" }
     var membersGetProofs: Bool { text("STRATOS_MEMBER_PROOFS") == "true" }
     var enrollmentsArePublic: Bool { text("STRATOS_PUBLIC_ENROLLMENTS") == "true" }
+
+    /// Who the service at `publicURL` is to authorization servers.
+    func oauthIdentity(publicURL: String) -> OAuthIdentity {
+        OAuthIdentity(
+            publicURL: publicURL, id: text("STRATOS_OAUTH_CLIENT_ID"), redirectURI: text("STRATOS_OAUTH_REDIRECT_URI"),
+            secret: text("STRATOS_OAUTH_CLIENT_SECRET").flatMap { try? ClientSecret.key($0) },  // `init` let nothing else through.
+            presentation: OAuthIdentity.Presentation(
+                name: text("STRATOS_OAUTH_CLIENT_NAME"), logoURI: text("STRATOS_OAUTH_LOGO_URI"), termsURI: text("STRATOS_OAUTH_TOS_URI"),
+                policyURI: text("STRATOS_OAUTH_POLICY_URI")))
+    }
 
     /// What other servers see of us: `Stratos/VERSION (+URL; CONTACT)`.
     func userAgent(version: String) -> String {

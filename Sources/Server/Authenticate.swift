@@ -10,18 +10,27 @@ struct RequestAuthentication: Sendable {
 
     /// - Returns: nil where the request brings no credential.
     func caller(of request: Request, method: XRPCMethod) async throws -> Proven? {
-        let credentials = Credentials(
-            authorization: request.headers[values: .authorization], proofs: request.headers[values: .dpop],
-            httpMethod: request.method.rawValue, url: publicURL + request.uri.path, method: method.id.description,
-            isProcedure: method.kind != .query)
-        guard method.access != .administrator else {
-            do { return try authenticator.authenticateAdministrator(credentials) } catch CredentialRefusal.refused {
-                throw XRPCError(.unauthorized, "AuthRequired", "Admin auth required")
-            } catch let refusal as CredentialRefusal {
-                throw XRPCError(refusal)
-            }
+        let (name, isProcedure) = (method.id.description, method.kind != .query)
+        guard method.access == .administrator else { return try await caller(of: request, method: name, isProcedure: isProcedure) }
+        do {
+            return try authenticator.authenticateAdministrator(credentials(of: request, method: name, isProcedure: isProcedure))
+        } catch CredentialRefusal.refused {
+            throw XRPCError(.unauthorized, "AuthRequired", "Admin auth required")
+        } catch let refusal as CredentialRefusal {
+            throw XRPCError(refusal)
         }
+    }
+
+    /// - Parameter method: what a service token must be for.
+    func caller(of request: Request, method: String, isProcedure: Bool) async throws -> Proven? {
+        let credentials = credentials(of: request, method: method, isProcedure: isProcedure)
         do { return try await authenticator.authenticate(credentials) } catch let refusal as CredentialRefusal { throw XRPCError(refusal) }
+    }
+
+    private func credentials(of request: Request, method: String, isProcedure: Bool) -> Credentials {
+        Credentials(
+            authorization: request.headers[values: .authorization], proofs: request.headers[values: .dpop],
+            httpMethod: request.method.rawValue, url: publicURL + request.uri.path, method: method, isProcedure: isProcedure)
     }
 }
 

@@ -50,7 +50,14 @@ struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
     private static func route(of request: Request) -> String {
         let path = request.uri.path
         if path.hasPrefix("/xrpc/") { return (try? NSID(String(path.dropFirst(6))))?.description ?? "no method" }
-        return ["/", "/health", "/ready", "/robots.txt", "/.well-known/did.json"].contains(path) ? path : "other"
+        return ownPaths.contains(path) ? path : "other"
+    }
+
+    private static var ownPaths: Set<String> {
+        [
+            "/", "/health", "/ready", "/robots.txt", "/.well-known/did.json", "/client-metadata.json",
+            "/.well-known/oauth-client-metadata.json", "/oauth/authorize", "/oauth/callback", "/oauth/status", "/oauth/revoke",
+        ]
     }
 
     private func refusal(_ error: any Error, of request: Request, trace: String) -> XRPCError {

@@ -26,6 +26,8 @@ package struct ServerConfiguration: Sendable {
     package let membersGetProofs: Bool
     /// Who is behind a handle, and what accounts publish of themselves.
     package let accounts: Accounts
+    /// Nil: nobody joins over the network.
+    package let joining: Joining?
     /// What `/health` and `/ready` ask, each under the name of its component; it throws where that does not work.
     package let probes: [(name: String, probe: @Sendable () async throws -> Void)]
     /// The time by which writes are counted.
@@ -34,7 +36,8 @@ package struct ServerConfiguration: Sendable {
     package init(
         serviceDID: String, publicURL: String, serviceFragment: String, publicKeyMultibase: String, version: String, writeRate: WriteRate,
         imports: ImportStaging, exports: ExportRoom = ExportRoom(), hydrateTellsBlocked: Bool = false, enrollmentsArePublic: Bool = false,
-        membersGetProofs: Bool = false, accounts: Accounts = .unknown, probes: [(name: String, probe: @Sendable () async throws -> Void)],
+        membersGetProofs: Bool = false, accounts: Accounts = .unknown, joining: Joining? = nil,
+        probes: [(name: String, probe: @Sendable () async throws -> Void)],
         now: @escaping @Sendable () -> ContinuousClock.Instant = { .now }
     ) {
         self.serviceDID = serviceDID
@@ -49,6 +52,7 @@ package struct ServerConfiguration: Sendable {
         self.enrollmentsArePublic = enrollmentsArePublic
         self.membersGetProofs = membersGetProofs
         self.accounts = accounts
+        self.joining = joining
         self.probes = probes
         self.now = now
     }
@@ -61,9 +65,8 @@ package func routes(
     let router = Router(context: ConnectionContext.self, options: .autoGenerateHeadEndpoints)
     router.add(middleware: ExpectContinue())
     router.add(middleware: EdgeMiddleware(logger: logger, nonce: { authenticator.nonce }))
-    let dispatcher = XRPCDispatcher(
-        try methods(engine, configuration), lexicons: engine.lexicons,
-        authentication: RequestAuthentication(authenticator: authenticator, publicURL: configuration.publicURL))
+    let authentication = RequestAuthentication(authenticator: authenticator, publicURL: configuration.publicURL)
+    let dispatcher = XRPCDispatcher(try methods(engine, configuration), lexicons: engine.lexicons, authentication: authentication)
     for verb in [HTTPRequest.Method.get, .post, .head, .put, .patch, .delete] {
         router.on("/xrpc/:nsid", method: verb) { request, context in
             guard engine.gate.isOpen else { throw XRPCError.unavailable("The service is rebuilding; try again shortly") }
@@ -72,6 +75,11 @@ package func routes(
     }
     router.on("/**", method: .options) { _, _ in Response(status: .noContent) }
     addPlainRoutes(to: router, engine: engine, configuration: configuration)
+    if let joining = configuration.joining {
+        OAuthRoutes(
+            joining: joining, engine: engine, publicURL: configuration.publicURL, authentication: authentication, now: configuration.now
+        ).add(to: router)
+    }
     return router
 }
 

@@ -112,6 +112,8 @@ package final class OAuthClient: Sendable {
     /// What a flow ended in: an account that proved itself, and the session that it gave, which nobody has kept yet.
     package struct Ending: Sendable {
         package let did: DID
+        /// The name that the person came by, which leads to the account and back; nil for one who came by a DID.
+        package let handle: Handle?
         /// The origin of the account's PDS.
         package let pds: String
         package let returnTo: String?
@@ -173,7 +175,7 @@ package final class OAuthClient: Sendable {
             let tokens = try TokenAnswer(answer, subject: flow.account.did, now: seconds)
             if let handle = flow.handle, try await discovery.did(of: handle) != flow.account.did { throw .handleMismatch }
             return Ending(
-                did: flow.account.did, pds: flow.account.pds, returnTo: flow.returnTo,
+                did: flow.account.did, handle: flow.handle, pds: flow.account.pds, returnTo: flow.returnTo,
                 session: OAuthSession(account: flow.account, key: flow.key, tokens: tokens))
         } catch {
             // What is not used is given back.

@@ -1,4 +1,4 @@
-package import ATProto
+internal import ATProto
 
 /// Records on the accounts' own servers, by the sessions that they gave.
 extension OAuthSessions {
