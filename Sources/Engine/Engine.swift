@@ -68,6 +68,8 @@ package final class Engine: Sendable {
     /// Actors whose fold in memory is not to be believed: it is made anew before anybody uses it.
     private let doubted = Mutex<Set<DID>>([])
     let enrollments: Enrollments
+    /// Wakes those who follow a stream.
+    package let bells = StreamBells()
     /// Whether requests are to be answered; false while the projections are dropped or rebuilt.
     package let gate = MaintenanceGate()
 
@@ -241,6 +243,8 @@ package final class Engine: Sendable {
     /// Once the append has returned, the change is a fact: where the rows do not follow, the fold in memory is doubted, and the
     /// next touch catches up. Where it has not, what the log holds is not known, and the next touch reads it.
     func append(_ append: Append) async throws {
+        // Last, so that whoever is woken finds the rows where the log is; also where it is not known what the log holds.
+        defer { bells.ring(after: append) }
         // I6: durable before anything is answered or projected.
         do {
             _ = try await log.append(append)

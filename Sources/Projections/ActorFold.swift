@@ -145,7 +145,7 @@ package struct ActorFold {
         var isEachCreated = true
         try Self.forEachOperation(of: bulk, by: state.did, at: sequence, chunk: chunk) { operation in
             guard case .create(let written) = operation.change else { return isEachCreated = false }
-            let row = Self.row(operation.path, written, rev: bulk.commit.rev, at: sequence)
+            let row = Self.row(operation.path, written, rev: bulk.commit.rev, at: sequence, created: sequence)
             entries.append((MSTKey(collection: row.path.collection, recordKey: row.path.recordKey), written.cid))
             totals[row.path.collection, default: Usage()].add(row)
             rows.append(row)
@@ -168,8 +168,12 @@ package struct ActorFold {
         return changes.clears ? nil : try row(path)
     }
 
-    private static func row(_ path: RecordPath, _ written: RecordOperation.Written, rev: TID, at sequence: UInt64) -> RecordRow {
-        RecordRow(path: path, cid: written.cid, boundaries: written.boundaries, sequence: sequence, rev: rev, size: written.size)
+    private static func row(
+        _ path: RecordPath, _ written: RecordOperation.Written, rev: TID, at sequence: UInt64, created: UInt64
+    ) -> RecordRow {
+        RecordRow(
+            path: path, cid: written.cid, boundaries: written.boundaries, sequence: sequence, created: created, rev: rev,
+            size: written.size)
     }
 
     private mutating func fold(_ operation: RecordOperation, rev: TID, at sequence: UInt64) throws {
@@ -184,7 +188,9 @@ package struct ActorFold {
         case .update(let written, _): _ = try tree.update(key, written.cid)
         case .delete: _ = try tree.delete(key)
         }
-        let written = operation.written.map { Self.row(path, $0, rev: rev, at: sequence) }
+        let written = operation.written.map {
+            Self.row(path, $0, rev: rev, at: sequence, created: standing?.created ?? sequence)
+        }
         changes.records[path] = .some(written)
         var total = changes.usage[path.collection] ?? (changes.clears ? nil : usage[path.collection]) ?? Usage()
         if let standing { total.remove(standing) }

@@ -84,7 +84,7 @@ extension RecordRow {
     package var row: Value {
         [
             "cid": .link(cid), "rev": .string(rev.description), "size": .integer(Int64(size)), "sequence": .integer(Int64(sequence)),
-            "boundaries": .array(boundaries.map(Value.string)),
+            "boundaries": .array(boundaries.map(Value.string)), "created": .integer(Int64(created)),
         ]
     }
 }

@@ -54,7 +54,7 @@ extension ActorDatabase {
     }
 
     private func allRecords(of collection: NSID, in range: KeyRange) throws -> [RecordRow] {
-        let columns = "SELECT rkey, cid, boundaries, sequence, rev, size FROM record WHERE collection = ?1"
+        let columns = "SELECT rkey, cid, boundaries, sequence, rev, size, created FROM record WHERE collection = ?1"
         let statement = try connection.statement(Self.page(columns, range))
         try bind(statement, collection, range)
         defer { statement.reset() }

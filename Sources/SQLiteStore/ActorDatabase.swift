@@ -7,12 +7,12 @@ import Projections
 /// or of another version. Confined to the thread that opened it. Listings and their index: `ActorDatabase+Listing.swift`.
 final class ActorDatabase: ActorRows {
     /// Raised when the tables change; a file with another number is made anew.
-    private static let schemaVersion: Int64 = 3
+    private static let schemaVersion: Int64 = 4
     private static let schema = """
         CREATE TABLE state (id INTEGER PRIMARY KEY CHECK (id = 1), sequence INTEGER NOT NULL, version INTEGER NOT NULL, row BLOB NOT NULL);
         CREATE TABLE record (
             collection TEXT NOT NULL, rkey TEXT NOT NULL, cid BLOB NOT NULL, boundaries TEXT NOT NULL, sequence INTEGER NOT NULL,
-            rev TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (collection, rkey)) WITHOUT ROWID;
+            created INTEGER NOT NULL, rev TEXT NOT NULL, size INTEGER NOT NULL, PRIMARY KEY (collection, rkey)) WITHOUT ROWID;
         CREATE INDEX record_unbounded ON record (collection) WHERE boundaries = '';
         \(ActorDatabase.listingSchema)
         CREATE TABLE node (cid BLOB PRIMARY KEY, bytes BLOB NOT NULL) WITHOUT ROWID;
@@ -94,20 +94,20 @@ final class ActorDatabase: ActorRows {
 
     func record(_ path: RecordPath) throws -> RecordRow? {
         let found = try connection.single(
-            "SELECT rkey, cid, boundaries, sequence, rev, size FROM record WHERE collection = ? AND rkey = ?",
+            "SELECT rkey, cid, boundaries, sequence, rev, size, created FROM record WHERE collection = ? AND rkey = ?",
             .text(path.collection.description), .text(path.recordKey.description)
         ) { row in Result { try self.recordRow(row, collection: path.collection) } }
         return try found?.get()
     }
 
     func recordRow(_ row: SQLiteStatement, collection: NSID) throws -> RecordRow {
-        guard row.integer(3) > 0, row.integer(5) > 0 else {
+        guard row.integer(3) > 0, row.integer(5) > 0, (1...row.integer(3)).contains(row.integer(6)) else {
             throw ActorStoreError.unreadable(actor: actor, row: "record \(collection)/\(row.text(0)): a number that none has")
         }
         do {
             return RecordRow(
                 path: RecordPath(collection: collection, recordKey: try RecordKey(row.text(0))), cid: try cid(row, 1),
-                boundaries: try boundaries(row.text(2)), sequence: row.unsigned(3),
+                boundaries: try boundaries(row.text(2)), sequence: row.unsigned(3), created: row.unsigned(6),
                 rev: try TID(row.text(4)), size: Int(row.integer(5)))
         } catch {
             throw ActorStoreError.unreadable(actor: actor, row: "record \(collection)/\(row.text(0)): \(error)")
@@ -252,9 +252,10 @@ final class ActorDatabase: ActorRows {
                 .text(path.recordKey.description))
         }
         try connection.run(
-            "INSERT OR REPLACE INTO record (collection, rkey, cid, boundaries, sequence, rev, size) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO record (collection, rkey, cid, boundaries, sequence, created, rev, size) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             .text(path.collection.description), .text(path.recordKey.description), .blob(row.cid.bytes),
-            .text(row.boundaries.joined(separator: " ")), .integer(Int64(row.sequence)), .text(row.rev.description),
+            .text(row.boundaries.joined(separator: " ")), .integer(Int64(row.sequence)), .integer(Int64(row.created)),
+            .text(row.rev.description),
             .integer(Int64(row.size)))
     }
 
@@ -279,8 +280,8 @@ final class ActorDatabase: ActorRows {
             try visit("node", cid.description, .bytes(row.blob(1)))
         }
         var collection: NSID?
-        try forEach("SELECT rkey, cid, boundaries, sequence, rev, size, collection FROM record ORDER BY collection, rkey") { row in
-            let name = row.text(6)
+        try forEach("SELECT rkey, cid, boundaries, sequence, rev, size, created, collection FROM record ORDER BY collection, rkey") { row in
+            let name = row.text(7)
             let known = if let collection, collection.description == name { collection } else { try NSID(name) }
             collection = known
             let record = try self.recordRow(row, collection: known)

@@ -128,7 +128,7 @@ extension ActorDatabases {
                     number % max(1, (hidden + visible) / visible) == 0 && number / max(1, (hidden + visible) / visible) < visible
                     ? ["s/shared"] : ["s/hidden"]
                 changes.records[place] = RecordRow(
-                    path: place, cid: CID(hashing: [1]), boundaries: try BoundarySet(names), sequence: 1,
+                    path: place, cid: CID(hashing: [1]), boundaries: try BoundarySet(names), sequence: 1, created: 1,
                     rev: TID(microseconds: 1, clockID: 1), size: 1)
             }
             changes.state.head = Head(sequence: 1, event: CID(hashing: [1]), time: SimulatedService.startTime)

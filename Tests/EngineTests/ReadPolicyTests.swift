@@ -188,7 +188,7 @@ struct ReadPolicyTests {
             let rows = MemoryActorRows()
             let changes = try (0..<8).map { number in
                 RecordRow(
-                    path: path(.tid(number)), cid: CID(hashing: [UInt8(number)]), boundaries: try some(), sequence: 1,
+                    path: path(.tid(number)), cid: CID(hashing: [UInt8(number)]), boundaries: try some(), sequence: 1, created: 1,
                     rev: TID(microseconds: 1, clockID: 1), size: 1)
             }
             try rows.apply(changing(changes, owner))
