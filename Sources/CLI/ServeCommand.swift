@@ -49,12 +49,17 @@ struct ServeCommand: AsyncParsableCommand {
             membersGetProofs: settings.membersGetProofs, accounts: identity.accounts, joining: joining,
             probes: directory.probes)
         let router = try routes(engine: engine, configuration: configuration, authenticator: identity.authenticator, logger: logger)
+        let service = authority.terms.serviceDID
+        let streams = StreamServer(
+            streams: Streams(engine: engine, service: service, serviceURL: publicURL, retentionDays: settings.retentionDays),
+            service: service, publicURL: publicURL, authenticator: identity.authenticator, syncToken: settings.syncToken,
+            lexicons: engine.lexicons, limits: settings.streamLimits, logger: logger)
         let socket = ControlSocket(path: directory.path + "/stratos.sock", logger: logger) { command, emit in
             try await engine.perform(command, open: ImportSource.file, emit: emit)
         }
         let limits = ServingLimits(connectionsMax: Descriptors.connectionsMax)
         let application = Application(
-            router: router, server: .http1(limits),
+            router: router, server: .http1(limits, streams: streams),
             configuration: .init(
                 address: .hostname(settings.isDevelopment ? "127.0.0.1" : "0.0.0.0", port: settings.port), serverName: nil,
                 availableConnectionsDelegate: .maximum(limits.connectionsMax, logger: logger)),

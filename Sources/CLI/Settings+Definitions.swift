@@ -25,7 +25,7 @@ struct SettingDefinition: Sendable {
 }
 
 extension Settings {
-    static let definitions = service + storage + enrollment + callers + limits + later
+    static let definitions = service + storage + enrollment + callers + limits + streams + later
 
     private typealias Rules = SettingRules
 
@@ -100,12 +100,15 @@ extension Settings {
         .init(name: "STRATOS_WRITE_RATE_COOLDOWN_JITTER_MS", defaultText: "1000", rule: Rules.integer(0...86_400_000)),
     ]
 
-    /// Of parts that are not in this release: streams, retention, the log in public.
+    private static let streams: [SettingDefinition] = [
+        .init(name: "STRATOS_SYNC_TOKEN", secrecy: .password, rule: Rules.password),
+        .init(name: "STRATOS_RETENTION_DAYS", defaultText: "30", rule: Rules.integer(1...36_500)),
+        .init(name: "STRATOS_STREAM_CONNECTIONS_MAX", defaultText: "2000", rule: Rules.integer(1...1_000_000)),
+        .init(name: "STRATOS_STREAM_IDLE_SECONDS", defaultText: "60", rule: Rules.integer(1...86_400)),
+    ]
+
+    /// Of parts that are not in this release: the log in public.
     private static let later: [SettingDefinition] = [
-        .init(name: "STRATOS_SYNC_TOKEN", secrecy: .password, state: .unused, rule: Rules.password),
-        .init(name: "STRATOS_RETENTION_DAYS", defaultText: "30", state: .unused, rule: Rules.integer(1...36_500)),
-        .init(name: "STRATOS_STREAM_CONNECTIONS_MAX", defaultText: "2000", state: .unused, rule: Rules.integer(1...1_000_000)),
-        .init(name: "STRATOS_STREAM_IDLE_SECONDS", defaultText: "60", state: .unused, rule: Rules.integer(1...86_400)),
         .init(name: "STRATOS_LOG_PUBLIC", defaultText: "false", state: .unused, rule: Rules.boolean),
     ]
 }

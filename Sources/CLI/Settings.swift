@@ -72,6 +72,11 @@ struct Settings: Sendable {
     var plcURL: String { text("STRATOS_PLC_URL")! }
     var appViews: Set<DID> { Set(list("STRATOS_ALLOWED_APPVIEWS").compactMap { try? DID($0) }) }  // `init` let nothing else through.
     var adminPassword: String? { text("STRATOS_ADMIN_PASSWORD") }
+    var syncToken: SyncToken? { text("STRATOS_SYNC_TOKEN").map(SyncToken.init) }
+    var retentionDays: Int { integer("STRATOS_RETENTION_DAYS") }
+    var streamLimits: StreamLimits {
+        StreamLimits(connectionsMax: integer("STRATOS_STREAM_CONNECTIONS_MAX"), idle: .seconds(integer("STRATOS_STREAM_IDLE_SECONDS")))
+    }
     var hydrateTellsBlocked: Bool { text("STRATOS_HYDRATE_BLOCKED") == "true" }
     var membersGetProofs: Bool { text("STRATOS_MEMBER_PROOFS") == "true" }
     var enrollmentsArePublic: Bool { text("STRATOS_PUBLIC_ENROLLMENTS") == "true" }

@@ -91,7 +91,14 @@ package func methodNames(engine: Engine, configuration: ServerConfiguration) thr
 private func methods(_ engine: Engine, _ configuration: ServerConfiguration) throws -> [XRPCMethod] {
     let writer = RecordWriter(engine: engine, limiter: WriteRateLimiter(configuration.writeRate), now: configuration.now)
     return try recordMethods(engine, writer: writer, accounts: configuration.accounts)
-        + repoMethods(engine, configuration) + sharingMethods(engine, configuration) + administratorMethods(engine)
+        + repoMethods(engine, configuration) + sharingMethods(engine, configuration) + administratorMethods(engine) + [streamMethod]
+}
+
+/// A stream that is asked for without a WebSocket, or on a connection that has had other requests.
+private let streamMethod = XRPCMethod(id: StreamServer.method, kind: .query, access: .open) { _ in
+    throw XRPCError(
+        .upgradeRequired, "UpgradeRequired", "Streams are served over a WebSocket, by the first request of a connection",
+        headers: [.upgrade: "websocket", .connection: "upgrade"])
 }
 
 private func addPlainRoutes(to router: Router<ConnectionContext>, engine: Engine, configuration: ServerConfiguration) {

@@ -41,6 +41,11 @@ package struct ConnectionPatience: Sendable {
 }
 
 extension HTTPServerBuilder {
+    /// HTTP/1.1 within these limits, and WebSockets for streams.
+    package static func http1(_ limits: ServingLimits, streams: StreamServer) -> HTTPServerBuilder {
+        HTTPServerBuilder { responder in UpgradableChannel(responder: responder, limits: limits, streams: streams) }
+    }
+
     /// HTTP/1.1 within these limits.
     package static func http1(_ limits: ServingLimits) -> HTTPServerBuilder {
         .http1(
