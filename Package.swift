@@ -147,7 +147,7 @@ let package = Package(
         tests(
             "EngineTests",
             [logging, crypto, "Engine", "Authorization", "Projections", "Commands", "SQLiteStore", "EventLog", "ATProto", "Keys"]),
-        tests("AuthorizationTests", ["Authorization", "ATProto", "Keys"]),
+        tests("AuthorizationTests", ["Authorization", "ATProto", "Keys", crypto]),
         tests(
             "DevnetTests",
             [

@@ -257,7 +257,8 @@ extension XRPCError {
             self.init(
                 .tooManyRequests, "RateLimitExceeded", "Too many people are joining; try again in a minute", headers: [.retryAfter: "60"])
             return
-        case .unknownAccount, .handleMismatch, .noPDS, .unfitServer, .noPKCE, .unreachable: status = begins ? .badRequest : .internalServerError
+        case .unknownAccount, .handleMismatch, .noPDS, .unfitServer, .noPKCE, .unreachable:
+            status = begins ? .badRequest : .internalServerError
         default: status = .internalServerError
         }
         self.init(status, refusal.name, Self.message(of: refusal))

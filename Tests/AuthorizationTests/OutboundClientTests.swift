@@ -298,7 +298,7 @@ import Testing
             return
         }
         let trusting = OutboundClient(filter: .any, userAgent: "test", certificateAuthorities: server.certificate).outbound
-        #expect(try await trusting.get(request("https://localhost:\(server.port)/", bytesMax: 1 << 20)).status == 200)
+        #expect(try await trusting.send(request("https://localhost:\(server.port)/", bytesMax: 1 << 20)).status == 200)
         guard case .unreachable = await error(trusting, request("https://127.0.0.1:\(server.port)/", bytesMax: 1 << 20)) else {
             Issue.record("a certificate of another name was accepted")
             return

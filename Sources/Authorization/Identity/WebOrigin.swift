@@ -50,8 +50,10 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
     /// - Parameter allowingHTTP: also without TLS, where there is no way: on this machine.
     package func isTrustworthy(allowingHTTP: Bool) -> Bool { isSecure || (allowingHTTP && isLoopback) }
 
+    /// The same for a URL, which must have a path.
     static func isTrustworthy(url: String, allowingHTTP: Bool) -> Bool {
-        url.utf8.count <= 2048 && WebOrigin(ofURL: url)?.isTrustworthy(allowingHTTP: allowingHTTP) ?? false
+        let slashes = url.utf8.count { $0 == UInt8(ascii: "/") }
+        return url.utf8.count <= 2048 && slashes >= 3 && WebOrigin(ofURL: url)?.isTrustworthy(allowingHTTP: allowingHTTP) ?? false
     }
 
     private static func isSecure(_ bytes: [UInt8]) -> Bool? {

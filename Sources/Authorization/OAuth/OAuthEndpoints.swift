@@ -66,7 +66,8 @@ struct OAuthEndpoints: Sendable {
     func revoke(_ token: String, at server: OAuthServer, key: PrivateKey) async throws(Failure) {
         guard let endpoint = server.revocationEndpoint else { return }
         _ = try await post(
-            [("token", token), ("token_type_hint", "refresh_token")], to: endpoint, of: server, key: key, isRepeatable: true, wantsJSON: false
+            [("token", token), ("token_type_hint", "refresh_token")], to: endpoint, of: server, key: key, isRepeatable: true,
+            wantsJSON: false
         )
     }
 

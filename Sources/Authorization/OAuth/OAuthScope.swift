@@ -10,7 +10,7 @@ package enum OAuthScope {
 
     /// Servers may write a grant in another form than it was asked for: `repo:*`, `repo?collection=…`, with actions named. What counts
     /// is that each collection may be written in every way.
-    static func isEnough(_ granted: String) -> Bool {
+    package static func isEnough(_ granted: String) -> Bool {
         let tokens = granted.split(separator: " ").map(String.init)
         guard tokens.contains("atproto") else { return false }
         if tokens.contains("transition:generic") { return true }
