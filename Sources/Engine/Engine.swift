@@ -70,6 +70,10 @@ package final class Engine: Sendable {
     let enrollments: Enrollments
     /// Wakes those who follow a stream.
     package let bells = StreamBells()
+    /// Who is told of each append, once it is projected.
+    private let listeners = Mutex<[@Sendable (DID) -> Void]>([])
+    /// What the reactors have done and what is due; nil where nobody has kept any of it.
+    let reactorStore: (any ReactorStore)?
     /// Whether requests are to be answered; false while the projections are dropped or rebuilt.
     package let gate = MaintenanceGate()
 
@@ -81,7 +85,8 @@ package final class Engine: Sendable {
     ///   - enrollmentsMax: actors whose enrollments are kept in memory.
     package init(
         log: any EventStore, readModel: any ReadModel, keys: ActorKeys, authority: Authority?, lexicons: Lexicons,
-        surroundings: Surroundings, logger: Logger, waitingMax: Int = 128, enrollmentsMax: Int = 16_384
+        surroundings: Surroundings, logger: Logger, waitingMax: Int = 128, enrollmentsMax: Int = 16_384,
+        reactorStore: (any ReactorStore)? = nil
     ) {
         self.log = log
         self.readModel = readModel
@@ -90,11 +95,15 @@ package final class Engine: Sendable {
         self.lexicons = lexicons
         self.surroundings = surroundings
         self.logger = logger
+        self.reactorStore = reactorStore
         lanes = ActorLanes(waitingMax: waitingMax)
         enrollments = Enrollments(countMax: enrollmentsMax)
         let bytes = surroundings.random(2)
         clockID = (UInt16(bytes[0]) << 8 | UInt16(bytes[1])) & 0x3ff
     }
+
+    /// Has `listener` called after each append, on whatever task appended: it must return at once.
+    package func onAppend(_ listener: @escaping @Sendable (DID) -> Void) { listeners.withLock { $0.append(listener) } }
 
     var now: Timestamp { Timestamp(milliseconds: surroundings.now() / 1000) }
 
@@ -244,7 +253,10 @@ package final class Engine: Sendable {
     /// next touch catches up. Where it has not, what the log holds is not known, and the next touch reads it.
     func append(_ append: Append) async throws {
         // Last, so that whoever is woken finds the rows where the log is; also where it is not known what the log holds.
-        defer { bells.ring(after: append) }
+        defer {
+            bells.ring(after: append)
+            for listener in listeners.withLock({ $0 }) { listener(append.actor) }
+        }
         // I6: durable before anything is answered or projected.
         do {
             _ = try await log.append(append)
