@@ -26,6 +26,8 @@ struct DataDirectory {
     let authority: Authority?
     private let store: LogStore
     private let actors: ActorDatabases
+    /// Nil where nothing is kept for the reactors, or nobody needs it.
+    let reactorStore: ReactorDatabase?
 
     static func open(_ path: String, settings: Settings, purpose: Purpose, logger: Logger) async throws -> DataDirectory {
         if access(path + "/" + LogStore.fileName, F_OK) != 0 {
@@ -64,6 +66,7 @@ struct DataDirectory {
                     over: store, deployment: try settings.deployment(), isStart: purpose == .serve, surroundings: surroundings,
                     key: { creates in try serviceKey(in: path, settings: settings, creates: creates) })
             }
+        let reactorStore = try reactorStore(in: path, purpose: purpose, logger: logger)
         let actors = ActorDatabases(directory: files, openMax: Descriptors.actorFilesMax) { actor, error in
             // What was lost is folded from the log again; the disk may need a human.
             logger.error("damaged rows are made anew", metadata: ["actor": .string(actor.description), "error": "\(error)"])
@@ -71,8 +74,27 @@ struct DataDirectory {
         let engine = Engine(
             log: store, readModel: actors,
             keys: ActorKeys(read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }), authority: authority,
-            lexicons: .embedded, surroundings: surroundings, logger: logger)
-        return DataDirectory(path: path, engine: engine, authority: authority, store: store, actors: actors)
+            lexicons: .embedded, surroundings: surroundings, logger: logger, reactorStore: reactorStore)
+        return DataDirectory(
+            path: path, engine: engine, authority: authority, store: store, actors: actors, reactorStore: reactorStore)
+    }
+
+    /// What the reactors keep: made by a server, looked at by what only reads, and of no concern to what changes the log: the next server
+    /// reads from there.
+    private static func reactorStore(in path: String, purpose: Purpose, logger: Logger) throws(Problem) -> ReactorDatabase? {
+        do throws(SQLiteError) {
+            switch purpose {
+            case .serve: return try ReactorDatabase(directory: path)
+            case .change: return nil
+            case .read: return try ReactorDatabase.look(into: path)
+            }
+        } catch {
+            guard purpose == .serve else {
+                logger.warning("\(ReactorDatabase.fileName) cannot be read", metadata: ["error": "\(error)"])
+                return nil
+            }
+            throw Problem(status: .inputOutput, error: "ServiceFileRefused", message: "\(error)")
+        }
     }
 
     /// Reading makes no log where there is none, and does not mistake a lost one for none.
@@ -103,6 +125,7 @@ struct DataDirectory {
     func close() {
         store.close()
         actors.close()
+        reactorStore?.close()
     }
 
     /// The service's key: from the settings, or from `signing_key` in the directory, which is made where a new log may have a new key.

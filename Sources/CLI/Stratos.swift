@@ -11,7 +11,8 @@ struct Stratos: AsyncParsableCommand {
         subcommands: [
             ServeCommand.self, EnrollCommand.self, EnrollmentsCommand.self, BoundariesCommand.self, AuditCommand.self, ImportCommand.self,
             ExportCommand.self, GetCommand.self, UsageCommand.self,
-            DigestCommand.self, RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self, RepoCommand.self,
+            DigestCommand.self, RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self, ReactorsCommand.self,
+            RepoCommand.self,
             KeygenCommand.self, ConfigCommand.self,
         ])
 }

@@ -64,6 +64,7 @@ extension Engine {
         case .logShow(let did, let after, let limit): try await show(did, after: after, limit: limit, emit: emit)
         case .logTail(let count, let follow): try await tail(count: count, follow: follow, emit: emit)
         case .logStatistics: try await emit(.object(try await log.statistics().value))
+        case .reactors: try await listReactors(emit)
         }
     }
 

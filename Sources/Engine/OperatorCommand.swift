@@ -22,6 +22,7 @@ package enum OperatorCommand: Hashable, Sendable {
     case logShow(did: DID, after: UInt64, limit: Int)
     case logTail(count: Int, follow: Bool)
     case logStatistics
+    case reactors
 
     /// Whether the command may append to the log: then it needs the service's key, and begins a log where there is none. What only
     /// folds the log again signs nothing.
@@ -29,7 +30,7 @@ package enum OperatorCommand: Hashable, Sendable {
         switch self {
         case .enroll, .changeBoundaries, .importRepo: true
         case .boundaries, .enrollments, .auditReads, .rebuild, .dropProjections, .export, .get, .usage, .digest, .verify, .logShow,
-            .logTail, .logStatistics:
+            .logTail, .logStatistics, .reactors:
             false
         }
     }
@@ -109,6 +110,7 @@ extension OperatorCommand {
                 "logShow", ["did": .string(did.description), "after": .integer(Int64(clamping: after)), "limit": .integer(Int64(limit))])
         case .logTail(let count, let follow): Self.line("logTail", ["count": .integer(Int64(count)), "follow": .bool(follow)])
         case .logStatistics: Self.line("logStatistics", [:])
+        case .reactors: Self.line("reactors", [:])
         }
     }
 
@@ -162,6 +164,7 @@ extension OperatorCommand {
             guard let count = number("count") else { return nil }
             self = .logTail(count: Int(count), follow: value["follow"]?.boolValue ?? false)
         case "logStatistics": self = .logStatistics
+        case "reactors": self = .reactors
         default: return nil
         }
     }

@@ -1,3 +1,4 @@
+internal import Glibc
 package import Projections
 
 /// The reactors' part of `service.sqlite`, on a thread and a connection of its own. Other parts of the service keep other tables in
@@ -15,11 +16,15 @@ package final class ReactorDatabase: ReactorStore, Sendable {
     ///   - directory: the data directory.
     ///   - isReadOnly: for whoever only looks; the file must be there.
     package init(directory: String, isReadOnly: Bool = false, waitingMax: Int = 4096) throws(SQLiteError) {
+        let path = directory + "/" + Self.fileName
         let options = SQLiteOptions(
             access: isReadOnly ? .readOnly : .readWriteCreate, synchronous: .normal, autocheckpointPages: isReadOnly ? 0 : 1000)
-        let connection = try SQLiteConnection(path: directory + "/" + Self.fileName, options: options)
-        if !isReadOnly { try SQLiteReactorRows.create(on: connection) }
-        let rows = SQLiteReactorRows(connection)
+        let connection = try SQLiteConnection(path: path, options: options)
+        if !isReadOnly {
+            chmod(path, 0o600)  // People's sessions lie in it too.
+            try SQLiteReactorRows.create(on: connection)
+        }
+        let rows = SQLiteReactorRows(connection, isReadOnly: isReadOnly)
         let queue = BlockingQueue<Job>(waitingMax: waitingMax)
         self.queue = queue
         thread = BackgroundThread {
@@ -28,6 +33,16 @@ package final class ReactorDatabase: ReactorStore, Sendable {
             }
             rows.close()
         }
+    }
+
+    /// For whoever only looks; nil where no reactor has kept anything in this directory.
+    package static func look(into directory: String) throws(SQLiteError) -> ReactorDatabase? {
+        guard access(directory + "/" + fileName, F_OK) == 0 else { return nil }
+        let connection = try SQLiteConnection(
+            path: directory + "/" + fileName, options: SQLiteOptions(access: .readOnly, synchronous: .normal, autocheckpointPages: 0))
+        defer { connection.close() }
+        guard try SQLiteReactorRows.isThere(on: connection) else { return nil }
+        return try ReactorDatabase(directory: directory, isReadOnly: true)
     }
 
     package func transaction<Result: Sendable>(_ body: @escaping @Sendable (any ReactorRows) throws -> Result) async throws -> Result {

@@ -6,7 +6,12 @@ import Projections
 final class SQLiteReactorRows: ReactorRows {
     private let connection: SQLiteConnection
 
-    init(_ connection: SQLiteConnection) { self.connection = connection }
+    private let isReadOnly: Bool
+
+    init(_ connection: SQLiteConnection, isReadOnly: Bool) {
+        self.connection = connection
+        self.isReadOnly = isReadOnly
+    }
 
     func close() { connection.close() }
 
@@ -14,6 +19,10 @@ final class SQLiteReactorRows: ReactorRows {
         try connection.transaction { () throws(SQLiteError) in
             for statement in statements { try connection.execute(statement) }
         }
+    }
+
+    static func isThere(on connection: SQLiteConnection) throws(SQLiteError) -> Bool {
+        try connection.single("SELECT count(*) FROM sqlite_schema WHERE name = 'reactor_items'") { $0.integer(0) } == 1
     }
 
     /// Times are milliseconds since 1970; a `turn` is 0 live, 1 backlog, 2 echo.
@@ -36,10 +45,19 @@ final class SQLiteReactorRows: ReactorRows {
     ]
 
     func transaction<Result>(_ body: (any ReactorRows) throws -> Result) throws -> Result {
+        if isReadOnly { return try reading(body) }
         let transaction = try SQLiteTransaction(on: connection)
         let result = try body(self)
         try transaction.commit()
         return result
+    }
+
+    /// Upon one state of the file.
+    private func reading<Result>(_ body: (any ReactorRows) throws -> Result) throws -> Result {
+        var outcome: Swift.Result<Result, any Error>?
+        try connection.reading { outcome = Swift.Result { try body(self) } }
+        guard let outcome else { preconditionFailure("what is read is read once") }
+        return try outcome.get()
     }
 
     // MARK: How far

@@ -78,7 +78,7 @@ struct ReactorMarks: Sendable {
             // What somebody wrote who comes back may have been kept.
             (marks.enrollment, marks.sweeps, marks.tidies) = (true, true, true)
             marks.membership = .began
-            marks.host = enroll.pds.flatMap(WebOrigin.init)?.description
+            marks.host = enroll.pds.flatMap { WebOrigin($0) }?.description
         case .accountBoundaries, .accountAttest, .accountKey: marks.enrollment = true
         case .accountLeave:
             (marks.enrollment, marks.sweeps, marks.tidies) = (true, true, true)

@@ -148,7 +148,7 @@ package final class Reactors: Sendable {
         } while after != nil
     }
 
-    private func noteReconciles() async throws {
+    package func noteReconciles() async throws {
         for actor in reconciles.withLock({ $0 }) {
             try await noteReconcile(of: actor)
             // One that is asked for meanwhile is the same: nothing was begun upon it yet.
