@@ -75,7 +75,8 @@ extension ActorDatabase {
 
     private static func recordInsertion(rows: Int) -> String {
         let values = (0..<rows).map { 4 + 4 * $0 }.map { "(?1, ?\($0), ?\($0 + 1), ?\($0 + 2), ?2, ?2, ?3, ?\($0 + 3))" }
-        return "INSERT INTO record (collection, rkey, cid, boundaries, sequence, created, rev, size) VALUES \(values.joined(separator: ", "))"
+        return
+            "INSERT INTO record (collection, rkey, cid, boundaries, sequence, created, rev, size) VALUES \(values.joined(separator: ", "))"
     }
 
     private static func listing(of count: Int) -> String { count == 1 ? oneListing : manyListings }

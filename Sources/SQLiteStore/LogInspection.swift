@@ -104,11 +104,13 @@ struct LogInspection {
                     findings.append(finding("block row \(row): its CID cannot be read"))
                     continue
                 }
-                guard !statement.isNull(3) else { continue }
-                let sealed = try? SealedRow(stored: statement.blob(3), slot: statement.isNull(2) ? nil : statement.integer(2))
-                guard let content = try? sealed?.opened(), CID(hashing: content, codec: cid.codec) == cid else {
-                    findings.append(finding("block row \(row): its bytes do not match \(cid)"))
+                let opened: [UInt8]?
+                do { opened = try SealedCells(statement, slot: 2, bytes: 3).opened() } catch {
+                    findings.append(finding("block row \(row): \(error)"))
                     continue
+                }
+                if let content = opened, CID(hashing: content, codec: cid.codec) != cid {
+                    findings.append(finding("block row \(row): its bytes do not match \(cid)"))
                 }
             }
         }

@@ -181,7 +181,7 @@ package final class LogReader {
                     isRun = row.map { $0.row == last &+ 1 } ?? false
                     last = row?.row ?? .min
                     rows.append(row)
-                    bytes += row?.stored?.count ?? 0
+                    bytes += row?.byteCount ?? 0
                     if bytes >= bytesMax { break }
                 }
                 return rows
@@ -270,20 +270,21 @@ package struct BlockReference: Hashable, Sendable {
 /// A block as it stands in its row.
 private struct StoredBlock {
     let row: Int64
-    let slot: Int64?
-    let stored: [UInt8]?
+    private let block: SealedCells
 
     init(_ statement: SQLiteStatement) {
         row = statement.integer(0)
-        slot = statement.isNull(1) ? nil : statement.integer(1)
-        stored = statement.isNull(2) ? nil : statement.blob(2)
+        block = SealedCells(statement, slot: 1, bytes: 2)
     }
+
+    /// As it is stored; 0 once erased.
+    var byteCount: Int { block.bytes?.count ?? 0 }
 
     /// The content, compared with its CID; nil once erased.
     func opened(as cid: CID) throws(EventLogError) -> [UInt8]? {
-        guard let stored else { return nil }
-        let content: [UInt8]
-        do { content = try SealedRow(stored: stored, slot: slot).opened() } catch { throw damage("\(error)") }
+        let opened: [UInt8]?
+        do { opened = try block.opened() } catch { throw damage("\(error)") }
+        guard let content = opened else { return nil }
         guard CID(hashing: content, codec: cid.codec) == cid else { throw damage("its bytes do not match \(cid)") }
         return content
     }

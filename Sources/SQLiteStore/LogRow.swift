@@ -8,9 +8,7 @@ struct LogRow {
     let event: [UInt8]
     let tag: [UInt8]
     let checksum: Int64
-    let slot: Int64?
-    /// Nil where the row is there and its bytes were erased.
-    let body: [UInt8]?
+    private let body: SealedCells
     let hasBodyRow: Bool
 
     /// The columns that `init(_:)` reads, in order; `e` and `b` name the tables.
@@ -23,12 +21,11 @@ struct LogRow {
         event = row.blob(2)
         tag = row.blob(3)
         checksum = row.integer(4)
-        slot = row.isNull(5) ? nil : row.integer(5)
-        body = row.isNull(6) ? nil : row.blob(6)
+        body = SealedCells(row, slot: 5, bytes: 6)
         hasBodyRow = !row.isNull(7)
     }
 
-    var byteCount: Int { event.count + (body?.count ?? 0) }
+    var byteCount: Int { event.count + (body.bytes?.count ?? 0) }
 
     /// The event, once the row was compared with every hash that covers it: the checksum (place, digest, tag), the event's own
     /// number, the body's CID in the event. A bit that was changed anywhere in the row is found here and never served.
@@ -49,9 +46,9 @@ struct LogRow {
 
     private func openedBody(_ envelope: EventEnvelope) throws(EventLogError) -> [UInt8]? {
         guard hasBodyRow else { throw damage("the row of the event's body is missing") }
-        guard let body else { return nil }
-        let content: [UInt8]
-        do { content = try SealedRow(stored: body, slot: slot).opened() } catch { throw damage("\(error)") }
+        let opened: [UInt8]?
+        do { opened = try body.opened() } catch { throw damage("\(error)") }
+        guard let content = opened else { return nil }
         guard CID(hashing: content).digest.elementsEqual(event[envelope.bodyDigest]) else {
             throw damage("the body does not match its CID in the event")
         }

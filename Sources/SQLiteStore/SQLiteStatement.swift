@@ -125,6 +125,9 @@ package final class SQLiteStatement {
 
     // MARK: Columns
 
+    /// `SQLITE_INTEGER`, `SQLITE_TEXT`, `SQLITE_BLOB` and so on, as the value stands in its row.
+    func type(_ column: Int32) -> Int32 { sqlite3_column_type(handle, column) }
+
     package func isNull(_ column: Int32) -> Bool { sqlite3_column_type(handle, column) == SQLITE_NULL }
 
     package func integer(_ column: Int32) -> Int64 { sqlite3_column_int64(handle, column) }

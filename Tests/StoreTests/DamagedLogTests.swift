@@ -33,6 +33,28 @@ struct DamagedLogTests {
         }
     }
 
+    /// The header of a row of `bodies`: five bytes long, position and slot NULL, and a blob, whose type takes two bytes. With the
+    /// highest bit of either NULL turned, what stands behind it is read as one number with it, and the body seems not to be there.
+    @Test("a row whose header was damaged is not read as one whose bytes were erased")
+    func headers() async throws {
+        let workbench = try FlipProof.Workbench(small: true)
+        defer { workbench.remove() }
+        let moment = try await moments(workbench)[1]
+        let log = try #require(moment.image[.log])
+        let headers = log.indices.dropLast(4).filter { at in
+            log[at] == 5 && log[at + 1] == 0 && log[at + 2] == 0 && log[at + 3] > 0x80 && log[at + 4] < 0x80
+        }
+        #expect(headers.count >= moment.recorded.events.count, "seed \(seed)")
+        let damages = headers.flatMap { at in
+            [at + 1, at + 2].map { byte in
+                var image = moment.image
+                image.flip(byte * 8 + 7, of: .log)
+                return FlipProof.Damage(name: "bit \(byte * 8 + 7) of \(LogImage.File.log)", image: image, recorded: moment.recorded)
+            }
+        }
+        expectHeld(await workbench.run(FlipProof.Damages(damages), "headers"), tried: damages.count, "headers")
+    }
+
     @Test("pages that were swapped or zeroed are refused, found, or change nothing that is read")
     func pages() async throws {
         let workbench = try FlipProof.Workbench(small: true)
