@@ -17,10 +17,11 @@ struct ServeCommand: AsyncParsableCommand {
     @OptionGroup var options: DataOptions
 
     func run() async throws {
-        try await ResultPrinter.reporting(json: options.json) { _ in try await serve(try options.settings()) }
+        try await ResultPrinter.reporting(json: options.json) { _ in try await Self.serve(try options.settings()) }
     }
 
-    private func serve(_ settings: Settings) async throws {
+    /// Until a signal says to stop.
+    static func serve(_ settings: Settings) async throws {
         guard settings.missing.isEmpty, let publicURL = settings.publicURL else { throw Deployment.missing(settings.missing) }
         var logger = Logger(label: "stratos", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = settings.logLevel
@@ -68,7 +69,7 @@ struct ServeCommand: AsyncParsableCommand {
     }
 
     /// Until a signal says to stop; then what was begun is answered, for so long as `limits` say.
-    private func run(_ application: some Service, _ limits: ServingLimits, port: Int) async throws {
+    private static func run(_ application: some Service, _ limits: ServingLimits, port: Int) async throws {
         var configuration = ServiceGroupConfiguration(
             services: [.init(service: application)], gracefulShutdownSignals: [.sigterm, .sigint],
             logger: Logger(label: "lifecycle", factory: { _ in SwiftLogNoOpLogHandler() }))
@@ -84,7 +85,7 @@ struct ServeCommand: AsyncParsableCommand {
         }
     }
 
-    private func warn(of settings: Settings, _ logger: Logger) {
+    private static func warn(of settings: Settings, _ logger: Logger) {
         if settings.isDevelopment {
             logger.warning("DEVELOPMENT MODE: anybody is whoever they say they are; never let this be reached from outside")
         }

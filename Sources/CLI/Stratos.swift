@@ -9,7 +9,7 @@ struct Stratos: AsyncParsableCommand {
         commandName: "stratos", abstract: "Private, boundary-scoped records for AT Protocol, kept as a signed log of events.",
         version: version,
         subcommands: [
-            ServeCommand.self, EnrollCommand.self, EnrollmentsCommand.self, BoundariesCommand.self, AuditCommand.self, ImportCommand.self,
+            ServeCommand.self, DemoCommand.self, EnrollCommand.self, EnrollmentsCommand.self, BoundariesCommand.self, AuditCommand.self, ImportCommand.self,
             ExportCommand.self, GetCommand.self, UsageCommand.self,
             DigestCommand.self, RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self, ReactorsCommand.self,
             RepoCommand.self,

@@ -1,6 +1,7 @@
 import ATProto
 import ArgumentParser
 import Devnet
+import Foundation
 import Glibc
 import Keys
 import Logging
@@ -30,6 +31,9 @@ struct StratosDevnet: AsyncParsableCommand {
     @Flag(help: "Sign access tokens with a secret, as the stock PDS does, so that nobody else can verify them.")
     var symmetric = false
 
+    @Flag(help: "End when standard input does: with whoever started this, however that ended.")
+    var untilInputEnds = false
+
     func run() async throws {
         var configuration = DevnetConfiguration()
         configuration.plcPort = plcPort
@@ -51,9 +55,22 @@ struct StratosDevnet: AsyncParsableCommand {
             await devnet.stop()
             throw error
         }
+        if untilInputEnds { Self.stopWhenInputEnds() }
         let group = ServiceGroup(
             configuration: .init(services: [Held(devnet: devnet)], gracefulShutdownSignals: [.sigterm, .sigint], logger: logger))
         try await group.run()
+    }
+
+    /// The end of the input is the same as being told to stop.
+    private static func stopWhenInputEnds() {
+        Thread.detachNewThread {
+            var byte: UInt8 = 0
+            while true {
+                let count = read(STDIN_FILENO, &byte, 1)
+                if count == 0 || (count < 0 && errno != EINTR) { break }
+            }
+            kill(getpid(), SIGTERM)
+        }
     }
 
     /// A line at a time and at once: the reader waits for it.

@@ -67,6 +67,10 @@ package struct OutboundResponse: Hashable, Sendable {
         package var challenge: String?
         /// `Retry-After`.
         package var retryAfter: String?
+        /// `Location`; nothing here goes there by itself.
+        package var location: String?
+        /// `Set-Cookie`; nothing here sends it back by itself.
+        package var cookie: String?
 
         package init(nonce: String? = nil, challenge: String? = nil, retryAfter: String? = nil) {
             self.nonce = nonce

@@ -60,6 +60,8 @@ final class Transfer: @unchecked Sendable {
         case "dpop-nonce": headers.nonce = text
         case "www-authenticate": headers.challenge = text
         case "retry-after": headers.retryAfter = text
+        case "location": headers.location = text
+        case "set-cookie": headers.cookie = text
         default: break
         }
     }
