@@ -85,11 +85,14 @@ struct LogSecretsTests {
             for (name, value) in [
                 ("STRATOS_LOG_LEVEL", "trace"), ("STRATOS_PLC_URL", devnet.plcURL), ("STRATOS_ADMIN_PASSWORD", Self.password),
                 ("STRATOS_SIGNING_KEY_HEX", SettingRow.key), (planted, "1"), ("STRATOS_HYDRATE_BLOCKED", "true"),
+                ("STRATOS_ENROLLMENT_MODE", "open"), ("STRATOS_OAUTH_CLIENT_SECRET", SettingRow.clientKey),
             ] { program.served.environment[name] = value }
             traffic.watch.keep([UInt8](repeating: 0x5A, count: 32), as: "the service's key")
             for user in [traffic.member, traffic.other] { try await program.served.succeed("enroll", user.did.description) }
             try await program.served.start()
             try await traffic.serve(text: Self.text, password: Self.password)
+            traffic.watch.keep(SettingRow.clientKey, as: "the client's key")
+            try await traffic.join()
             try await traffic.refuse(text: Self.text, password: Self.password)
             try await traffic.fail()
             for path in FileManager.default.enumerator(atPath: program.served.path)?.compactMap({ $0 as? String }) ?? []

@@ -148,6 +148,39 @@ final class Traffic: Sendable {
         }
     }
 
+    /// Somebody joins and leaves, and others try with what they stole.
+    func join() async throws {
+        let name = "quiet-joiner.test"
+        watch.keep(name, as: "a handle")
+        let joiner = try devnet.createAccount(handle: name)
+        for leavesAtTheEnd in [true, false] {
+            let began = try await ask("GET", "/oauth/authorize?handle=\(joiner.did)")
+            try expect(302, began)
+            let cookie = began["set-cookie"]?.split(separator: ";").first.map(String.init) ?? ""
+            watch.keep(String(cookie.split(separator: "=").last ?? ""), as: "a cookie")
+            let location = began["location"] ?? ""
+            watch.keep(location, as: "where a flow leads")
+            let callback = try devnet.consent(at: location, as: joiner, leavesAtTheEnd ? .accept : .deny)
+            for item in URLComponents(string: callback)?.queryItems ?? [] where ["code", "state"].contains(item.name) {
+                watch.keep(item.value ?? "", as: item.name)
+            }
+            let target = String(callback.dropFirst("http://127.0.0.1:\(port)".count))
+            try expect(500, try await ask("GET", target))
+            try expect(leavesAtTheEnd ? 200 : 500, try await ask("GET", target, [("Cookie", cookie)]))
+            try expect(500, try await ask("GET", target, [("Cookie", cookie)]))
+            try expect(500, try await ask("GET", "\(target)&code=another-code-of-nobody", [("Cookie", cookie)]))
+            guard leavesAtTheEnd else { continue }
+            let token = try joiner.accessToken()
+            for (verb, path) in [("GET", "/oauth/status"), ("POST", "/oauth/revoke")] {
+                let proof = try joiner.dpopProof(
+                    method: verb, url: publicURL + path, nonce: nonce.withLock { $0 }, accessToken: try token.text)
+                try expect(
+                    200, try await ask(verb, path, [("Authorization", "DPoP \(try token.text)"), ("DPoP", try proof.text)]))
+            }
+        }
+        try expect(400, try await ask("GET", "/oauth/authorize?handle=quiet-nobody-at-all"))
+    }
+
     /// A bare DID, as in development: nothing to hide.
     private func bearer() throws -> [(String, String)] { [("Authorization", "Bearer \(member.did)")] }
 

@@ -31,6 +31,8 @@ final class Service: Sendable {
         var enrollmentsArePublic = false
         var membersGetProofs = false
         var accounts = Accounts.unknown
+        /// How people come in over the network; nil: they cannot.
+        var joining: Joining?
         /// The keys that members get.
         var makeKey: @Sendable () throws -> PrivateKey = { PrivateKey.generate(.p256) }
         /// What stands between the engine and its log.
@@ -93,7 +95,7 @@ final class Service: Sendable {
             publicKeyMultibase: key.publicKey.multibase, version: "test", writeRate: settings.rate,
             imports: ImportStaging(directory: directory.path, bytesMax: settings.importBytesMax), exports: exports,
             hydrateTellsBlocked: settings.hydrateTellsBlocked, enrollmentsArePublic: settings.enrollmentsArePublic,
-            membersGetProofs: settings.membersGetProofs, accounts: settings.accounts,
+            membersGetProofs: settings.membersGetProofs, accounts: settings.accounts, joining: settings.joining,
             probes: [("db", { [engine] in _ = try await engine.log.statistics() }), ("projections", { try files.probe() })],
             now: { clock.instant() })
         let routes = try Self.routes(

@@ -23,6 +23,10 @@ struct SettingRow: Sendable {
     let effect: Effect
 
     static let key = String(repeating: "5a", count: 32)
+    /// A P-256 key of nobody.
+    static let clientKey =
+        "{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"K6YywRHlPCaJGAZfqXXJsol_WltH99jPM2VINIOZVWA\","
+        + "\"y\":\"zUEX3_uSiy_jns7WckqWv-duCLYqlbuyaeOyoyB1gUI\",\"d\":\"YkGgHj0R_amzhSRFGEdAyv6dn0tyOh5E0A398BlXz8Y\"}"
     static let password = " a:b c%\u{e9}\"'\t/@ "
 
     private static let long = String(repeating: "a", count: 4001)
@@ -102,6 +106,28 @@ struct SettingRow: Sendable {
         .init(
             name: "STRATOS_AUTO_ENROLL_DOMAINS", good: "writers, others", inForce: "writers,others", wrong: ["elsewhere", "a/b"],
             effect: .seen("others,writers", without: "general,writers") { try await $0.boundariesOfSomebodyNew().joined(separator: ",") }),
+        .init(
+            name: "STRATOS_OAUTH_CLIENT_ID", good: "https://given.example/client-metadata.json", wrong: ["client"],
+            effect: .seen("https://given.example/client-metadata.json", without: nil) { try await $0.clientMetadata("client_id") }),
+        .init(
+            name: "STRATOS_OAUTH_CLIENT_SECRET", good: clientKey,
+            wrong: ["hidden words", "{\"kty\":\"EC\",\"d\":\"AQ\"}", clientKey.replacing("P-256", with: "secp256k1")], isSecret: true,
+            effect: .seen("private_key_jwt", without: "none") { try await $0.clientMetadata("token_endpoint_auth_method") }),
+        .init(
+            name: "STRATOS_OAUTH_CLIENT_NAME", good: "Stratos \u{e9}", wrong: [String(repeating: "a", count: 201)],
+            effect: .seen("Stratos \u{e9}", without: "Stratos Service") { try await $0.clientMetadata("client_name") }),
+        .init(
+            name: "STRATOS_OAUTH_REDIRECT_URI", good: "https://given.example/back", wrong: ["/oauth/callback"],
+            effect: .seen("https://given.example/back", without: nil) { try await $0.clientMetadata("redirect_uris") }),
+        .init(
+            name: "STRATOS_OAUTH_LOGO_URI", good: "https://given.example/logo.png?size=2", wrong: ["logo.png"],
+            effect: .seen("https://given.example/logo.png?size=2", without: "") { try await $0.clientMetadata("logo_uri") }),
+        .init(
+            name: "STRATOS_OAUTH_TOS_URI", good: "https://given.example/tos", wrong: ["javascript:alert(1)"],
+            effect: .seen("https://given.example/tos", without: "") { try await $0.clientMetadata("tos_uri") }),
+        .init(
+            name: "STRATOS_OAUTH_POLICY_URI", good: "https://given.example/policy", wrong: ["https:///policy"],
+            effect: .seen("https://given.example/policy", without: "") { try await $0.clientMetadata("policy_uri") }),
         .init(
             name: "STRATOS_PLC_URL", good: "{directory}/", inForce: "{directory}", wrong: ["plc.directory", "https://plc.directory?a"],
             effect: .seen("200", without: nil) {
@@ -210,13 +236,6 @@ struct SettingRow: Sendable {
         unused(
             "STRATOS_ALLOWED_PDS_ENDPOINTS", "HTTPS://PDS.One.Example:443/, http://two.example:80",
             inForce: "https://pds.one.example,http://two.example", wrong: "https://pds.example/path", "pds.example"),
-        unused("STRATOS_OAUTH_CLIENT_ID", "https://given.example/client-metadata.json", wrong: "client"),
-        unused("STRATOS_OAUTH_CLIENT_SECRET", "{\"kty\":\"EC\",\"d\":\"AQ\"}", wrong: "hidden words", isSecret: true),
-        unused("STRATOS_OAUTH_CLIENT_NAME", "Stratos \u{e9}", wrong: String(repeating: "a", count: 201)),
-        unused("STRATOS_OAUTH_REDIRECT_URI", "https://given.example/oauth/callback", wrong: "/oauth/callback"),
-        unused("STRATOS_OAUTH_LOGO_URI", "https://given.example/logo.png?size=2", wrong: "logo.png"),
-        unused("STRATOS_OAUTH_TOS_URI", "https://given.example/tos", wrong: "javascript:alert(1)"),
-        unused("STRATOS_OAUTH_POLICY_URI", "https://given.example/policy", wrong: "https:///policy"),
         unused("STRATOS_SYNC_TOKEN", "a sync token", wrong: String(repeating: "t", count: 1025), isSecret: true),
         unused("STRATOS_RETENTION_DAYS", "007", inForce: "7", wrong: "0", "36501"),
         unused("STRATOS_STREAM_CONNECTIONS_MAX", "10", wrong: "0"),

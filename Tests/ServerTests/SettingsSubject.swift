@@ -121,6 +121,12 @@ final class SettingsSubject {
 
     func document() async throws -> Value { try DataModelJSON.decode(try await answer("GET", "/.well-known/did.json").body) }
 
+    /// A member of what the service says of itself to authorization servers; the first of several, and nothing for none.
+    func clientMetadata(_ name: String) async throws -> String {
+        let value = try DataModelJSON.decode(try await answer("GET", "/client-metadata.json").body)[name]
+        return value?.stringValue ?? value?.arrayValue?.first?.stringValue ?? ""
+    }
+
     func upload(_ car: [UInt8], as caller: String) async throws -> Value {
         try DataModelJSON.decode(
             try await answer(
