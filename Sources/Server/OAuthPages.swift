@@ -27,7 +27,7 @@ enum OAuthPages {
             <div><dt>Account</dt><dd>\(escaped(ending.did.description))</dd></div>
             <div><dt>Its server</dt><dd>\(escaped(host(of: ending.pds)))</dd></div>
             </dl>
-            <p>Your private records are kept here, and only people who share a boundary with you can read them. On your own server stand \
+            <p>Your private records are kept there, and only people who share a boundary with you can read them. On your own server stand \
             a record that says that you are a member, and placeholders of your posts, without their contents.</p>
             <p class="next">You can close this window and go back to your app.</p>
             """)

@@ -116,16 +116,25 @@ struct OAuthRoutes: Sendable {
             await joining.client.discard(ending)
             throw error
         }
-        defer { joining.onSession(ending.did) }
-        guard !isMember else { return false }
+        let isNew = isMember ? false : try await becomesMember(ending)
+        joining.onSession(ending.did)
+        return isNew
+    }
+
+    /// - Returns: false where another flow of the same account was faster.
+    private func becomesMember(_ ending: OAuthClient.Ending) async throws -> Bool {
         do {
             _ = try await engine.enroll(
                 ending.did, boundaries: [], pds: ending.pds, by: Agent(did: ending.did, credential: .oauth))
-            engine.logger.info("joined", metadata: ["actor": .string(ending.did.description)])
-            return true
         } catch Refusal.alreadyEnrolled {
             return false
+        } catch let refusal as Refusal where refusal != .overloaded {
+            // Nobody's session is kept who cannot become a member at all.
+            try await joining.sessions.revoke(ending.did)
+            throw refusal
         }
+        engine.logger.info("joined", metadata: ["actor": .string(ending.did.description)])
+        return true
     }
 
     private static func enrolled(_ target: String) -> String {

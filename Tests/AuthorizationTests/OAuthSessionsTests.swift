@@ -146,6 +146,22 @@ struct OAuthSessionsTests {
         #expect(world.reasons == [["sub": "OtherSubject", "token_type": "NotBound", "scope": "ScopeTooSmall"][member]])
     }
 
+    @Test("a refresh that brings neither a refresh token nor a scope leaves both as they were")
+    func sparing() async throws {
+        try await world.join()
+        let refresh = world.server.state.withLock { $0.refresh[FakeAccountServer.alice] }
+        world.server.change { state in
+            state.access = [:]
+            state.changesTokens = { answer in
+                answer["refresh_token"] = nil
+                answer["scope"] = nil
+            }
+        }
+        #expect(try await failure(world.sessions) == nil)
+        try await world.sessions.revoke(alice())
+        #expect(world.server.state.withLock { $0.revoked } == [refresh])
+    }
+
     @Test("a session that is given back is given back at its server, and forgotten here")
     func revoked() async throws {
         try await world.join()

@@ -10,14 +10,22 @@ struct TokenAnswer: Hashable, Sendable {
 
     static let bytesMax = 16 << 10
 
-    /// - Parameter subject: whose tokens they must be.
-    /// - Parameter now: seconds.
-    init(_ answer: Value, subject: DID, now: Int64) throws(OAuthRefusal) {
+    /// - Parameters:
+    ///   - subject: whose tokens they must be.
+    ///   - refreshed: the refresh token that these were given for, which stays in force where no other comes with them. Then a scope may
+    ///     be missing too: it is what it was.
+    ///   - now: seconds.
+    init(_ answer: Value, subject: DID, refreshed: String? = nil, now: Int64) throws(OAuthRefusal) {
         guard answer["token_type"]?.stringValue?.lowercased() == "dpop" else { throw .notBound }
         accessToken = try Self.token("access_token", in: answer)
-        refreshToken = try Self.token("refresh_token", in: answer)
+        if let refreshed, answer["refresh_token"] == nil {
+            refreshToken = refreshed
+        } else {
+            refreshToken = try Self.token("refresh_token", in: answer)
+        }
         guard answer["sub"]?.stringValue == subject.description else { throw .otherSubject }
-        guard let scope = answer["scope"]?.stringValue, OAuthScope.isEnough(scope) else { throw .scopeTooSmall }
+        let scope = answer["scope"] ?? (refreshed == nil ? .null : .string(OAuthScope.requested))
+        guard let scope = scope.stringValue, OAuthScope.isEnough(scope) else { throw .scopeTooSmall }
         expires = answer["expires_in"]?.integerValue.map { now + min(max(0, $0), 31_536_000) }
     }
 

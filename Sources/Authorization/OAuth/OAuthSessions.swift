@@ -85,7 +85,7 @@ package final class OAuthSessions: Sendable {
         let account = old.account.did
         return try await turns.run(account, full: Self.busy) { () async throws(PDSError) in
             var held = try await session(of: account)
-            guard held.refreshToken == old.refreshToken else { return held }
+            guard held.accessToken == old.accessToken else { return held }
             let mayBeExchanged = held.refreshingSince != nil
             held.refreshingSince = seconds
             try await write(held)
@@ -97,7 +97,9 @@ package final class OAuthSessions: Sendable {
                 throw try await failure(error, of: account, mayBeExchanged: mayBeExchanged)
             }
             let tokens: TokenAnswer
-            do throws(OAuthRefusal) { tokens = try TokenAnswer(answer, subject: account, now: seconds) } catch {
+            do throws(OAuthRefusal) {
+                tokens = try TokenAnswer(answer, subject: account, refreshed: held.refreshToken, now: seconds)
+            } catch {
                 throw try await end(account, because: error.name)
             }
             let fresh = OAuthSession(account: held.account, key: held.key, tokens: tokens)
