@@ -1,10 +1,12 @@
 package import ATProto
 internal import Glibc
+internal import Synchronization
 
 /// `service.sqlite`, as far as people's sessions are in it: flows by which they join, and what they gave at the end of one. It is neither
 /// truth nor derivable: without it nothing is wrong, and everybody must come by once more. What lies here is sealed; this knows no key.
 ///
-/// One thread has the file open and does what it is given in order. Other tables of the file are others', with connections of their own.
+/// One thread has the file open and does what it is given in order. Other tables of the file are others', with connections of their own;
+/// whoever writes holds `turn`.
 package final class ServiceDatabase: Sendable {
     package static let fileName = "service.sqlite"
 
@@ -19,6 +21,10 @@ package final class ServiceDatabase: Sendable {
         case ended(reason: String, at: Int64)
     }
 
+    /// Held by whichever connection of `service.sqlite` does anything: before 3.51.3 SQLite can damage a WAL where one connection
+    /// checkpoints while another writes, and commits do both.
+    static let turn = Mutex(())
+
     private typealias Job = @Sendable (SQLiteConnection) -> Void
 
     private let queue: BlockingQueue<Job>
@@ -32,9 +38,10 @@ package final class ServiceDatabase: Sendable {
         let connection = try SQLiteConnection(path: path, options: .durable)
         // Sealed or not, it is nobody else's.
         chmod(path, 0o600)
-        try connection.transaction { () throws(SQLiteError) in
+        try Self.turn.withLock { _ throws(SQLiteError) in
             try connection.execute(
                 """
+                BEGIN IMMEDIATE;
                 CREATE TABLE IF NOT EXISTS oauth_flow (
                     id BLOB PRIMARY KEY, sealed BLOB NOT NULL, expires INTEGER NOT NULL
                 ) STRICT, WITHOUT ROWID;
@@ -43,6 +50,7 @@ package final class ServiceDatabase: Sendable {
                     did TEXT PRIMARY KEY, sealed BLOB, ended TEXT, ended_at INTEGER,
                     CHECK ((sealed IS NULL) = (ended IS NOT NULL) AND (ended IS NULL) = (ended_at IS NULL))
                 ) STRICT, WITHOUT ROWID;
+                COMMIT;
                 """)
         }
         self.flowsMax = flowsMax
@@ -51,9 +59,9 @@ package final class ServiceDatabase: Sendable {
         nonisolated(unsafe) let handed = connection
         thread = BackgroundThread {
             while let jobs = queue.take(wait: .forever, while: { _ in true }) {
-                for job in jobs { job(handed) }
+                for job in jobs { Self.turn.withLock { _ in job(handed) } }
             }
-            handed.close()
+            Self.turn.withLock { _ in handed.close() }
         }
     }
 

@@ -35,6 +35,84 @@ import Testing
         }
     }
 
+    private func post(
+        _ url: String, _ bytes: [UInt8], headers: [String: String] = [:], isRepeatable: Bool = true
+    ) -> OutboundRequest {
+        OutboundRequest(
+            posting: .init(contentType: "application/x-www-form-urlencoded", bytes: bytes), to: url, accept: "application/json",
+            headers: headers, isRepeatable: isRepeatable, bytesMax: 1000, timeout: .seconds(5))
+    }
+
+    @Test(
+        "a body arrives as it is, with its type and length and the headers that were given, and nobody is asked first",
+        arguments: [0, 1, 70_000, 1_100_000])
+    func posted(count: Int) async throws {
+        let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 &* 7) }
+        let server = try RawServer { connection in
+            connection.respond(status: connection.body == bytes ? 201 : 400, body: [])
+        }
+        let client = client()
+        let response = try await client.outbound.send(
+            post(server.origin + "/token", bytes, headers: ["DPoP": "a.b.c", "Authorization": "DPoP x"]))
+        #expect(response.status == 201)
+        let head = try #require(server.requests.first)
+        #expect(head.hasPrefix("POST /token HTTP/1.1\r\n"))
+        for line in [
+            "Content-Type: application/x-www-form-urlencoded", "Content-Length: \(count)", "DPoP: a.b.c", "Authorization: DPoP x",
+            "Accept: application/json",
+        ] {
+            #expect(head.contains("\r\n\(line)\r\n"), "\(head)")
+        }
+        #expect(!head.lowercased().contains("\r\nexpect:"))
+    }
+
+    @Test("the headers that somebody reads come back, of the last response alone, and only where they are printable")
+    func responseHeaders() async throws {
+        let server = try RawServer { connection in
+            connection.send(
+                "HTTP/1.1 103 Early Hints\r\nDPoP-Nonce: early\r\nRetry-After: 9\r\n\r\nHTTP/1.1 401 Unauthorized\r\n"
+                    + "dpop-nonce:  late \r\nWWW-Authenticate: DPoP error=\"use_dpop_nonce\"\r\nRetry-After: \u{e9}\r\nX-Other: z\r\n"
+                    + "Content-Length: 0\r\nConnection: close\r\n\r\n")
+        }
+        let client = client()
+        let response = try await client.outbound.send(request(server.origin))
+        #expect(response.status == 401)
+        #expect(response.headers == .init(nonce: "late", challenge: "DPoP error=\"use_dpop_nonce\""))
+    }
+
+    @Test(
+        "a header that would end its line, or is none, refuses the request before anything is sent",
+        arguments: [
+            ("X", "a\r\nY: b"), ("X: a\r\nY", "b"), ("X Y", "a"), ("X", ""), ("", "a"), ("X:", "a"), ("X", "\u{e9}"), ("X", "a\0b"),
+        ])
+    func headerInjection(name: String, value: String) async throws {
+        let server = try RawServer(body: "")
+        let client = client()
+        #expect(await error(client.outbound, post(server.origin, [], headers: [name: value])) == .invalidURL)
+        #expect(server.connectionCount == 0)
+    }
+
+    @Test("what is good for once goes over a connection of its own, and is sent once, whatever becomes of it", arguments: [true, false])
+    func once(isRepeatable: Bool) async throws {
+        // The connection is kept after the first answer, and closed when another request has come over it.
+        let again = Counter()
+        let server = try RawServer { connection in
+            guard !connection.path.hasSuffix("/once") else { return }
+            connection.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            if connection.waitForMore() > 0 { again.add() }
+        }
+        let client = client()
+        #expect(try await client.outbound.send(post(server.origin + "/first", [1])).status == 200)
+        let failure = await error(client.outbound, post(server.origin + "/once", [2], isRepeatable: isRepeatable))
+        guard case .unreachable = failure else {
+            Issue.record("\(String(describing: failure))")
+            return
+        }
+        // On a kept connection libcurl sends what may be repeated, and then once more on a new one.
+        #expect(again.value == (isRepeatable ? 1 : 0))
+        #expect(server.requests.count { $0.hasPrefix("POST /once ") } == 1 && server.connectionCount == 2)
+    }
+
     @Test("a redirect is the answer, and its target is not visited", arguments: ["http://169.254.169.254/latest/meta-data/", nil])
     func redirect(target: String?) async throws {
         let inner = try RawServer(body: "secret")

@@ -85,18 +85,33 @@ package struct RawConnection: Sendable {
     /// The request's head up to the empty line; of a client that does not speak HTTP, its first bytes.
     package let head: String
 
+    /// As much of a body as the head announces.
+    package let body: [UInt8]
+
     fileprivate init?(descriptor: Int32) {
         self.descriptor = descriptor
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 4096)
+        var end: Int?
         repeat {
             let count = recv(descriptor, &buffer, buffer.count, 0)
             if count <= 0 { return nil }
             bytes.append(contentsOf: buffer[..<count])
             // The first byte of a TLS handshake.
             if bytes[0] == 0x16 { break }
-        } while !bytes.suffix(4).elementsEqual("\r\n\r\n".utf8)
-        head = String(decoding: bytes, as: UTF8.self)
+            end = Self.headEnd(bytes)
+        } while end.map { bytes.count < $0 + Self.bodyCount(bytes[..<$0]) } ?? true
+        head = String(decoding: bytes[..<(end ?? bytes.count)], as: UTF8.self)
+        body = Array(bytes[(end ?? bytes.count)...])
+    }
+
+    private static func headEnd(_ bytes: [UInt8]) -> Int? {
+        bytes.firstRange(of: Array("\r\n\r\n".utf8))?.upperBound
+    }
+
+    private static func bodyCount(_ head: ArraySlice<UInt8>) -> Int {
+        let lines = String(decoding: head, as: UTF8.self).lowercased().split(separator: "\r\n")
+        return lines.first { $0.hasPrefix("content-length: ") }.flatMap { Int($0.dropFirst("content-length: ".count)) } ?? 0
     }
 
     /// What follows the method.
@@ -134,6 +149,13 @@ package struct RawConnection: Sendable {
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
         var byte: UInt8 = 0
         while recv(descriptor, &byte, 1, 0) > 0 {}
+    }
+
+    /// Waits until the client sends more or has gone.
+    /// - Returns: how many bytes came.
+    package func waitForMore() -> Int {
+        var buffer = [UInt8](repeating: 0, count: 4096)
+        return max(0, recv(descriptor, &buffer, buffer.count, 0))
     }
 
     package func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }
