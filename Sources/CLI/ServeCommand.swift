@@ -40,8 +40,18 @@ struct ServeCommand: AsyncParsableCommand {
             logger.warning("STRATOS_OAUTH_CLIENT_SECRET has no effect: a service on this machine is a public client")
         }
         let terms = settings.enrollmentTerms
+        guard let reactorStore = directory.reactorStore else { preconditionFailure("a served directory is opened with the reactors' rows") }
+        let reactors = Reactors(
+            engine: engine, store: reactorStore, pds: identity.sessions.records,
+            revoke: { [sessions = identity.sessions] account, before async throws(PDSError) in
+                try await sessions.revoke(account, givenBefore: before.milliseconds * 1000)
+            },
+            publicRecords: PublicRecords(
+                url: publicURL, service: authority.terms.serviceDID, fragment: settings.serviceFragment),
+            pace: settings.isDevelopment ? .nearby : ReactorPace(), surroundings: .ofThisMachine, logger: logger)
+        engine.onAppend { reactors.wake($0) }
         let joining = Joining(
-            client: identity.oauth, sessions: identity.sessions, admits: { terms.admits($0, pds: $1) }, onSession: { _ in })
+            client: identity.oauth, sessions: identity.sessions, admits: { terms.admits($0, pds: $1) }, onSession: { reactors.reconcile($0) })
         let configuration = ServerConfiguration(
             serviceDID: authority.terms.serviceDID.description, publicURL: publicURL, serviceFragment: settings.serviceFragment,
             publicKeyMultibase: authority.key.publicKey.multibase, version: Stratos.version, writeRate: settings.writeRate,
@@ -64,7 +74,10 @@ struct ServeCommand: AsyncParsableCommand {
             configuration: .init(
                 address: .hostname(settings.isDevelopment ? "127.0.0.1" : "0.0.0.0", port: settings.port), serverName: nil,
                 availableConnectionsDelegate: .maximum(limits.connectionsMax, logger: logger)),
-            services: [socket, RetiredBoundaries(engine: engine, logger: logger), directory.housekeeping(logger)], logger: logger)
+            services: [
+                socket, RetiredBoundaries(engine: engine, logger: logger), directory.housekeeping(logger),
+                ReactorService(reactors: reactors),
+            ], logger: logger)
         try await run(application, limits, port: settings.port)
     }
 

@@ -11,6 +11,8 @@ struct OAuthSession: Sendable {
     let expires: Int64?
     /// Since when a refresh is under way whose outcome is not known: the server may have exchanged the refresh token already.
     var refreshingSince: Int64?
+    /// When the account gave it, in microseconds since 1970; refreshing does not change it.
+    var given: Int64 = 0
 
     init(account: AccountServer, key: PrivateKey, tokens: TokenAnswer) {
         self.account = account
@@ -29,6 +31,7 @@ struct OAuthSession: Sendable {
         ]
         if let expires { kept["expires"] = .integer(expires) }
         if let refreshingSince { kept["refreshing"] = .integer(refreshingSince) }
+        kept["given"] = .integer(given)
         return seal.seal(DataModelJSON.encode(.map(kept)), purpose: Self.purpose, owner: account.did.description)
     }
 
@@ -45,5 +48,6 @@ struct OAuthSession: Sendable {
         refreshToken = refresh
         expires = kept["expires"]?.integerValue
         refreshingSince = kept["refreshing"]?.integerValue
+        given = kept["given"]?.integerValue ?? 0
     }
 }

@@ -31,7 +31,9 @@ package final class OAuthSessions: Sendable {
 
     /// Keeps what a flow ended in, in place of an earlier session. Durable on return.
     package func keep(_ ending: OAuthClient.Ending) async throws(PDSError) {
-        try await turns.run(ending.did, full: Self.busy) { () async throws(PDSError) in try await write(ending.session) }
+        var session = ending.session
+        session.given = endpoints.proofs.now()
+        try await turns.run(ending.did, full: Self.busy) { [session] () async throws(PDSError) in try await write(session) }
     }
 
     /// Whether a session is held that its server has not ended, as far as is known here.
@@ -47,12 +49,14 @@ package final class OAuthSessions: Sendable {
     }
 
     /// Gives the session back, and forgets it. None is no error.
+    /// - Parameter time: microseconds; one that was given later is another wish of the account, and stays. Nil: whichever is held.
     /// - Throws: `unavailable` where its server cannot be told now; then it is still held, and this may be asked again.
-    package func revoke(_ account: DID) async throws(PDSError) {
+    package func revoke(_ account: DID, givenBefore time: Int64? = nil) async throws(PDSError) {
         try await turns.run(account, full: Self.busy) { () async throws(PDSError) in
             let held: OAuthSession?
             do throws(PDSError) { held = try await session(of: account) } catch .noSession { held = nil } catch .sessionEnded { held = nil }
             if let held {
+                if let time, held.given >= time { return }
                 do throws(OAuthEndpoints.Failure) {
                     try await endpoints.revoke(held.refreshToken, at: held.account.server, key: held.key)
                 } catch {
@@ -102,7 +106,8 @@ package final class OAuthSessions: Sendable {
             } catch {
                 throw try await end(account, because: error.name)
             }
-            let fresh = OAuthSession(account: held.account, key: held.key, tokens: tokens)
+            var fresh = OAuthSession(account: held.account, key: held.key, tokens: tokens)
+            fresh.given = held.given
             try await write(fresh)
             return fresh
         }
