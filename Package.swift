@@ -59,6 +59,7 @@ let package = Package(
         .executable(name: "stratos-bench", targets: ["Benchmarks"]),
         .executable(name: "stratos-prove", targets: ["Proofs"]),
         .executable(name: "stratos-devnet", targets: ["DevnetProgram"]),
+        .library(name: "StratosClient", targets: ["Client", "ATProto", "Keys"]),
     ],
     dependencies: pins,
     targets: [
@@ -90,10 +91,17 @@ let package = Package(
                 .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]),
+        target(
+            "Client",
+            [
+                "Authorization", "Commands", "EventLog", "ATProto", "Keys", crypto, .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOWebSocket", package: "swift-nio"),
+                .product(name: "NIOSSL", package: "swift-nio-ssl"),
+            ]),
         .executableTarget(
             name: "CLI",
             dependencies: [
-                "Server", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys",
+                "Client", "Server", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys",
                 argumentParser, logging, .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
@@ -153,6 +161,12 @@ let package = Package(
             [
                 "Devnet", "ATProto", "Keys", crypto, .product(name: "HummingbirdTesting", package: "hummingbird"),
                 .product(name: "HTTPTypes", package: "swift-http-types"), .product(name: "NIOCore", package: "swift-nio"),
+            ]),
+        tests(
+            "ClientTests",
+            [
+                "Client", "Devnet", "Authorization", "EventLog", "ATProto", "Keys", .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
             ]),
         tests("StoreTests", ["SQLiteStore", "CSQLite", "Projections", "EventLog", "ATProto", "Keys", crypto]),
         tests(

@@ -143,19 +143,28 @@ package struct RawConnection: Sendable {
         send(body)
     }
 
+    /// What the client sent next, up to 64 KiB; empty once it has gone, or when nothing came for longer than any test takes.
+    package func receive() -> [UInt8] {
+        limitWait()
+        var buffer = [UInt8](repeating: 0, count: 1 << 16)
+        let count = recv(descriptor, &buffer, buffer.count, 0)
+        return Array(buffer[..<max(0, count)])
+    }
+
     /// Waits until the client has gone, or a little longer than any test.
     package func waitForEnd() {
-        var limit = timeval(tv_sec: 20, tv_usec: 0)
-        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
+        limitWait()
         var byte: UInt8 = 0
         while recv(descriptor, &byte, 1, 0) > 0 {}
     }
 
     /// Waits until the client sends more or has gone.
     /// - Returns: how many bytes came.
-    package func waitForMore() -> Int {
-        var buffer = [UInt8](repeating: 0, count: 4096)
-        return max(0, recv(descriptor, &buffer, buffer.count, 0))
+    package func waitForMore() -> Int { receive().count }
+
+    private func limitWait() {
+        var limit = timeval(tv_sec: 20, tv_usec: 0)
+        setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     }
 
     package func pause(milliseconds: UInt32) { usleep(milliseconds * 1000) }
