@@ -8,10 +8,14 @@ package enum PythonScript {
     package static var isAvailable: Bool { FileManager.default.isExecutableFile(atPath: python.path) }
 
     /// Runs `tools/NAME`, and gives its exit code and all that it said: a few lines, which a pipe holds until the end.
-    package static func run(_ name: String, _ arguments: [String]) async throws -> (status: Int32, text: String) {
+    /// - Parameter environment: added to this process's own.
+    package static func run(
+        _ name: String, _ arguments: [String], environment: [String: String] = [:]
+    ) async throws -> (status: Int32, text: String) {
         let process = Process()
         process.executableURL = python
         process.arguments = ["-B", TestFiles.root.appending(path: "tools/\(name)").path] + arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(environment) { _, given in given }
         let output = Pipe()
         process.standardOutput = output
         process.standardError = output
