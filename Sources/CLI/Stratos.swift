@@ -9,10 +9,9 @@ struct Stratos: AsyncParsableCommand {
         commandName: "stratos", abstract: "Private, boundary-scoped records for AT Protocol, kept as a signed log of events.",
         version: version,
         subcommands: [
-            ServeCommand.self, DemoCommand.self, FollowCommand.self, EnrollCommand.self, EnrollmentsCommand.self, BoundariesCommand.self,
-            AuditCommand.self, ReactorsCommand.self, ImportCommand.self,
-            DigestCommand.self, RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self, ReactorsCommand.self,
-            RepoCommand.self,
+            ServeCommand.self, DemoCommand.self, EnrollCommand.self, EnrollmentsCommand.self, BoundariesCommand.self, AuditCommand.self,
+            ImportCommand.self, ExportCommand.self, FollowCommand.self, GetCommand.self, UsageCommand.self, DigestCommand.self,
+            RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self, ReactorsCommand.self, RepoCommand.self,
             KeygenCommand.self, ConfigCommand.self,
         ])
 }
