@@ -15,9 +15,8 @@ struct DiscoveryTests {
         let enrollment = try #require(list.valid.first)
         #expect(list.valid.count == 1 && enrollment.account == ClientWorld.account && enrollment.boundaries == ClientWorld.boundaries)
         #expect(enrollment.signingKey == world.userKey.publicKey && enrollment.attestationKey == world.serviceKey.publicKey)
-        #expect(
-            enrollment.serviceDID == ClientWorld.service && list[try #require(ServiceAddress("https://stratos.example.com/"))] == enrollment
-        )
+        let address = try #require(ServiceAddress("https://stratos.example.com/"))
+        #expect(enrollment.serviceDID == ClientWorld.service && list[address] == enrollment)
         #expect(list.malformed == [.init(key: try RecordKey("self"), fault: .field("service"))])
         #expect(world.requests.allSatisfy { $0.headers.isEmpty })
     }

@@ -171,7 +171,7 @@ struct FollowTests {
             let lines = outcome.outputText.split(separator: "\n", omittingEmptySubsequences: false).dropLast().compactMap {
                 path(String($0))
             }
-            let place = try expected.firstIndex(of: try #require(lines.first ?? expected.first)) ?? -1
+            let place = expected.firstIndex(of: try #require(lines.first ?? expected.first)) ?? -1
             #expect(
                 lines == Array(expected[place...].prefix(lines.count)), "seed \(seed), run \(run): the lines of a run follow each other")
             #expect(place <= told.count, "seed \(seed), run \(run): a line was lost")

@@ -23,7 +23,8 @@ struct FollowScriptTests {
                 "follow.py", ["http://localhost:\(program.served.port)", "--quiet", "0.5"] + arguments,
                 environment: ["STRATOS_FOLLOW_TOKEN": Self.token, "STRATOS_READ_TOKEN": Service.alice])
             #expect(result.status == 0, "\(arguments): \(result.text)")
-            return try DataModelJSON.decode(Array(result.text.split(separator: "\n").last?.utf8 ?? "{}".utf8))
+            let line = result.text.split(separator: "\n").last ?? "{}"
+            return try DataModelJSON.decode(Array(line.utf8))
         }
         let alice = ["--did", Service.alice]
         let whole = try await follow(alice + ["--lists", "--repo"])
