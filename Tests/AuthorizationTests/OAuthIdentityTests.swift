@@ -83,9 +83,11 @@ struct OAuthIdentityTests {
         // RFC 5915: version 1, the scalar, the curve's name.
         let sec1 =
             [0x30, 0x31, 0x02, 0x01, 0x01, 0x04, 0x20] + raw + [0xA0, 0x0A, 0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x03, 0x01, 0x07]
+        let base64 = Data(sec1).base64EncodedString()
+        let lines = "\(base64.prefix(64))\n\(base64.dropFirst(64))"
         let texts = [
             key.pemRepresentation,
-            "-----BEGIN EC PRIVATE KEY-----\n\(Data(sec1).base64EncodedString())\n-----END EC PRIVATE KEY-----",
+            "-----BEGIN EC PRIVATE KEY-----\n\(lines)\n-----END EC PRIVATE KEY-----",
             "{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"\(jwk.x)\",\"y\":\"\(jwk.y)\",\"d\":\"\(d)\",\"kid\":\"mine\"}",
         ]
         for text in texts { #expect(try ClientSecret.key(text).publicKey == ours.publicKey, "\(text.prefix(30))") }

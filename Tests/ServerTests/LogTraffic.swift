@@ -159,7 +159,7 @@ final class Traffic: Sendable {
             let cookie = began["set-cookie"]?.split(separator: ";").first.map(String.init) ?? ""
             watch.keep(String(cookie.split(separator: "=").last ?? ""), as: "a cookie")
             let location = began["location"] ?? ""
-            watch.keep(location, as: "where a flow leads")
+            watch.keep(location.split(separator: "request_uri").last.map(String.init) ?? "", as: "what a server keeps a request under")
             let callback = try devnet.consent(at: location, as: joiner, leavesAtTheEnd ? .accept : .deny)
             for item in URLComponents(string: callback)?.queryItems ?? [] where ["code", "state"].contains(item.name) {
                 watch.keep(item.value ?? "", as: item.name)

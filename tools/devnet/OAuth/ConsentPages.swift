@@ -91,7 +91,8 @@ enum ConsentPages {
         button { margin: 1.5rem .5rem 0 0; padding: .6rem 1.4rem; font: inherit; border: 1px solid #9aa5b1; border-radius: 4px;
           background: #fff; cursor: pointer; }
         button.yes { background: #1456b8; border-color: #1456b8; color: #fff; }
-        code { font-size: .85em; overflow-wrap: anywhere; color: #52606d; }
+        code, strong { overflow-wrap: anywhere; }
+        code { font-size: .85em; color: #52606d; }
         .detail, footer { color: #52606d; font-size: .875rem; }
         .problem { padding: .5rem .75rem; background: #fdecea; color: #8a1c12; border-radius: 4px; }
         </style>
