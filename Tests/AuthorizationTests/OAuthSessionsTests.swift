@@ -190,6 +190,7 @@ struct OAuthSessionsTests {
         world.storage.set(row, of: try DID(FakeAccountServer.bob))
         #expect(try await !world.sessions.holds(DID(FakeAccountServer.bob)))
         #expect(try await !world.restarted(serviceKey: .generate(.k256)).holds(alice()))
+        #expect(world.reasons == ["Unreadable", "Unreadable"])
         guard case .sealed(let bytes) = row else { return }
         for index in stride(from: 0, to: bytes.count, by: 7) {
             var changed = bytes

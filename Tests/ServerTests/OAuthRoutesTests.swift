@@ -4,6 +4,7 @@ import Commands
 import Devnet
 import HTTPTypes
 import Hummingbird
+import NIOCore
 import Simulation
 import Testing
 
@@ -288,6 +289,25 @@ struct OAuthRoutesTests {
             expect(answer, 429, "RateLimitExceeded")
             #expect(answer[header: .retryAfter] != nil && world.storage.flowCount == 2)
         }
+    }
+
+    @Test("an address is the peer's, by its network; what a proxy nearby says of it is believed to the last word, and no more")
+    func addresses() throws {
+        func address(_ peer: String, _ forwarded: String...) throws -> String? {
+            var headers = HTTPFields()
+            for value in forwarded { headers.append(HTTPField(name: HTTPField.Name("X-Forwarded-For")!, value: value)) }
+            return FlowRate.address(peer: try SocketAddress(ipAddress: peer, port: 1), headers: headers)
+        }
+        #expect(try address("198.51.100.7", "203.0.113.1") == address("198.51.100.7"))
+        #expect(try address("198.51.100.7") != address("198.51.100.8"))
+        #expect(try address("2001:db8:1:2::1") == address("2001:db8:1:2:ffff::2"))
+        #expect(try address("2001:db8:1:2::1") != address("2001:db8:1:3::1"))
+        for proxy in ["127.0.0.1", "::1", "10.0.0.1", "172.16.0.1", "172.31.255.1", "192.168.1.1", "fd00::1", "::ffff:127.0.0.1"] {
+            #expect(try address(proxy, "203.0.113.1", "6.6.6.6, 198.51.100.9") == "198.51.100.9", "\(proxy)")
+            #expect(try address(proxy) == nil)
+        }
+        #expect(try address("172.32.0.1", "203.0.113.1") == address("172.32.0.1"))
+        #expect(FlowRate.address(peer: nil, headers: [:]) == nil)
     }
 
     @Test("members' routes: a proof is for the whole address and once, and what is no credential is asked for")

@@ -132,13 +132,16 @@ package final class OAuthSessions: Sendable {
     }
 
     /// - Throws: `noSession`, `sessionEnded`; `unavailable` where the storage fails. A row that does not open, under another key of the
-    ///   service or out of another account's, is no session.
+    ///   service or out of another account's, is a session that has ended.
     private func session(of account: DID) async throws(PDSError) -> OAuthSession {
         switch try await stored({ [storage] in try await storage.session(account) }) {
         case nil: throw .noSession
         case .ended: throw .sessionEnded
         case .sealed(let bytes):
-            guard let session = OAuthSession(bytes, of: account, by: seal) else { throw .noSession }
+            guard let session = OAuthSession(bytes, of: account, by: seal) else {
+                onEnd(account, "Unreadable")
+                throw .sessionEnded
+            }
             return session
         }
     }
