@@ -22,8 +22,11 @@ struct BrowserTests {
         return isThere
     }
 
-    private func walk(_ url: String, _ further: [String] = []) async throws -> Walk {
-        let pictures = ProcessInfo.processInfo.environment["STRATOS_SCREENSHOTS"].map { ["--screenshots", $0] } ?? []
+    /// - Parameter name: of the folder for pictures of the pages, below `STRATOS_SCREENSHOTS`, where somebody wants to look at them.
+    private func walk(_ url: String, _ further: [String] = [], pictures name: String) async throws -> Walk {
+        let folder = ProcessInfo.processInfo.environment["STRATOS_SCREENSHOTS"].map { "\($0)/\(name)" }
+        if let folder { try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true) }
+        let pictures = folder.map { ["--screenshots", $0] } ?? []
         let outcome = try await PythonScript.run("browse_joining.py", [url, "--password", "password"] + further + pictures)
         try #require(outcome.status == 0, "\(outcome.text)")
         let answer = try DataModelJSON.decodePlain(Array((outcome.text.split(separator: "\n").last ?? "").utf8).filter { $0 != 0x0A })
@@ -47,7 +50,7 @@ struct BrowserTests {
     func joins() async throws {
         try await serve("joining in a browser") { program, devnet, user in
             let url = "http://localhost:\(program.served.port)/oauth/authorize?handle=\(user.did)"
-            let first = try await walk(url)
+            let first = try await walk(url, pictures: "joins")
             #expect(first.pages.count == 3 && first.text(0, "heading") == "Sign in", "\(first.pages)")
             #expect(first.text(2, "heading") == "You have joined", "\(first.pages)")
             #expect(first.text(2, "title") == "You have joined · Stratos" && first.text(2, "language") == "en")
@@ -60,7 +63,7 @@ struct BrowserTests {
             #expect(first.requests.allSatisfy { request in own.contains { request.hasPrefix($0) } }, "\(first.requests)")
             #expect(first.problems.filter { !$0.contains("favicon") && !$0.contains("404") } == [])
             #expect(devnet.sessions(of: user.did).count == 1)
-            let second = try await walk(url, ["--dark"])
+            let second = try await walk(url, ["--dark"], pictures: "comes-back")
             #expect(second.text(2, "heading") == "Welcome back" && second.text(2, "ground") != first.text(2, "ground"))
         }
     }
@@ -68,7 +71,8 @@ struct BrowserTests {
     @Test("a person who says no is told that it did not work, and is no member")
     func denies() async throws {
         try await serve("saying no in a browser") { program, devnet, user in
-            let walk = try await walk("http://localhost:\(program.served.port)/oauth/authorize?handle=\(user.did)", ["--deny"])
+            let walk = try await walk(
+                "http://localhost:\(program.served.port)/oauth/authorize?handle=\(user.did)", ["--deny"], pictures: "denies")
             #expect(walk.text(2, "heading") == "That did not work" && walk.text(2, "text").contains("NotAuthorized"), "\(walk.pages)")
             #expect(devnet.sessions().isEmpty)
             let members = try await program.run(["enrollments", "--json"])
