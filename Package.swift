@@ -112,7 +112,9 @@ let package = Package(
         .executableTarget(
             name: "Benchmarks",
             dependencies: [
-                "CCountingVFS", "Engine", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys", "Simulation", "Devnet",
+                "CCountingVFS", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys",
+                "Simulation",
+                "Devnet",
                 argumentParser, logging, .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Hummingbird", package: "hummingbird"), .product(name: "NIOCore", package: "swift-nio"),
             ],

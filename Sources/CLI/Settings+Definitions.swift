@@ -109,6 +109,6 @@ extension Settings {
 
     /// Of parts that are not in this release: the log in public.
     private static let later: [SettingDefinition] = [
-        .init(name: "STRATOS_LOG_PUBLIC", defaultText: "false", state: .unused, rule: Rules.boolean),
+        .init(name: "STRATOS_LOG_PUBLIC", defaultText: "false", state: .unused, rule: Rules.boolean)
     ]
 }

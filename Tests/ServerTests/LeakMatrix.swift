@@ -151,11 +151,15 @@ extension MatrixRow {
         reads + repos + accounts + writes + administration + plain("/") + plain("/robots.txt") + plain("/health") + plain("/ready")
         + plain("/.well-known/did.json")
         + [
+            // What a stream itself tells is another matrix: `StreamLeakTests`.
+            query("zone.stratos.sync.subscribeRecords", .blind, absent: ExpectedAnswer(426, "UpgradeRequired")) {
+                [[("did", $0.owner)], []]
+            },
             MatrixRow("OPTIONS /**", .anybody, .blind, wrongVerb: .patch) { place in
                 ["/xrpc/com.atproto.repo.getRecord", "/nowhere", "/"].map { path in
                     Probe(name: "OPTIONS \(path)", verb: .options, method: path, target: path, expected: ExpectedAnswer(204))
                 }
-            }
+            },
         ]
 
     private static let notFound = ExpectedAnswer(400, "RecordNotFound")

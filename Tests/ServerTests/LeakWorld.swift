@@ -125,6 +125,15 @@ final class LeakWorld: Sendable {
         return try await service.ask(probe.verb, probe.target, type: probe.type, headers: headers, body: probe.body)
     }
 
+    /// What a caller sends, at the moment that the clocks of this service stand at.
+    func authorization(_ caller: MatrixCaller, method: String) throws -> String? {
+        let number = asked.withLock { count in
+            count += 1
+            return count
+        }
+        return try authorization(caller, method: method, number: number, now: clock.microseconds() / 1_000_000)
+    }
+
     private func authorization(_ caller: MatrixCaller, method: String, number: Int, now: Int64) throws -> String? {
         switch caller {
         case .anonymous: nil

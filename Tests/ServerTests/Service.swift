@@ -60,6 +60,7 @@ final class Service: Sendable {
     /// Sees every line that is logged at any level, and every credential that `ask` sends: none may stand in the other.
     let watch = LogWatch()
     let router: RouterResponder<ConnectionContext>
+    let authenticator: Authenticator
     /// All that the router answers at, as `GET /health`, and the NSID of each method behind its `/xrpc/`.
     let routeNames: Set<String>
     private let configuration: ServerConfiguration
@@ -98,8 +99,8 @@ final class Service: Sendable {
             membersGetProofs: settings.membersGetProofs, accounts: settings.accounts, joining: settings.joining,
             probes: [("db", { [engine] in _ = try await engine.log.statistics() }), ("projections", { try files.probe() })],
             now: { clock.instant() })
-        let routes = try Self.routes(
-            engine, configuration, try settings.authenticator?(engine) ?? Self.authenticator(settings, engine))
+        authenticator = try settings.authenticator?(engine) ?? Self.authenticator(settings, engine)
+        let routes = try Self.routes(engine, configuration, authenticator)
         router = routes.buildResponder()
         routeNames = Set(
             routes.routes.map(\.description).filter { !$0.hasSuffix(" /xrpc/{nsid}") }

@@ -31,7 +31,7 @@ struct SettingRow: Sendable {
 
     private static let long = String(repeating: "a", count: 4001)
 
-    static let all: [SettingRow] = used + unused
+    static let all: [SettingRow] = used + streams + unused
 
     private static let used: [SettingRow] = [
         .init(
@@ -206,6 +206,44 @@ struct SettingRow: Sendable {
             }),
     ]
 
+    private static let streams: [SettingRow] = [
+        .init(
+            name: "STRATOS_SYNC_TOKEN", good: "a sync token", wrong: [String(repeating: "t", count: 1025)], isSecret: true,
+            effect: .seen("#enrollment", without: "AuthenticationRequired") { subject in
+                try await subject.follow(syncToken: "a sync token") { stream in
+                    guard case .message(let message) = try stream.next() else { return "nothing" }
+                    return message.type ?? message.error ?? ""
+                }
+            }),
+        .init(
+            name: "STRATOS_RETENTION_DAYS", good: "007", inForce: "7", wrong: ["0", "36501"],
+            effect: .seen("create, update", without: nil) { subject in
+                try await subject.rewrite(SettingsSubject.visibleKey)
+                return try await subject.follow(SettingsSubject.visibleKey, as: Service.alice)
+            }),
+        .init(
+            name: "STRATOS_STREAM_CONNECTIONS_MAX", good: "2", wrong: ["0"],
+            effect: .seen("2, not 3", without: nil) { subject in
+                try await subject.follow { first in
+                    _ = try first.messages(1)
+                    return try first.another { second in
+                        _ = try second.messages(1)
+                        return try second.another { third in try third.end().code == 1013 ? "2, not 3" : "3" }
+                    }
+                }
+            }),
+        .init(
+            name: "STRATOS_STREAM_IDLE_SECONDS", good: "2", wrong: ["0.5"],
+            effect: .seen("asked after one second", without: nil) { subject in
+                try await subject.follow { stream in
+                    let began = ContinuousClock.now
+                    while try stream.frame().opcode != 0x9 {}
+                    let passed = ContinuousClock.now - began
+                    return passed > .milliseconds(700) && passed < .seconds(10) ? "asked after one second" : "\(passed)"
+                }
+            }),
+    ]
+
     private static func unused(_ name: String, _ good: String, inForce: String? = nil, wrong: String..., isSecret: Bool = false)
         -> SettingRow
     {
@@ -236,10 +274,6 @@ struct SettingRow: Sendable {
         unused(
             "STRATOS_ALLOWED_PDS_ENDPOINTS", "HTTPS://PDS.One.Example:443/, http://two.example:80",
             inForce: "https://pds.one.example,http://two.example", wrong: "https://pds.example/path", "pds.example"),
-        unused("STRATOS_SYNC_TOKEN", "a sync token", wrong: String(repeating: "t", count: 1025), isSecret: true),
-        unused("STRATOS_RETENTION_DAYS", "007", inForce: "7", wrong: "0", "36501"),
-        unused("STRATOS_STREAM_CONNECTIONS_MAX", "10", wrong: "0"),
-        unused("STRATOS_STREAM_IDLE_SECONDS", "10", wrong: "0.5"),
         unused("STRATOS_LOG_PUBLIC", "true", wrong: "yes"),
     ]
 }

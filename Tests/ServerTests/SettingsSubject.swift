@@ -68,7 +68,7 @@ final class SettingsSubject {
 
     private var serviceDID: String { program.served.environment["STRATOS_SERVICE_DID"] ?? "" }
 
-    private func record(in boundary: String) -> Value {
+    func record(in boundary: String) -> Value {
         [
             "$type": .string(Service.post), "text": "x", "createdAt": "2026-01-01T00:00:00.000Z",
             "boundary": ["values": [["value": .string("\(serviceDID)/\(boundary)")]]],
@@ -96,7 +96,7 @@ final class SettingsSubject {
         return try await onThread { try HTTPConnection(port: port).ask(verb, target, headers: sent, body: body) }
     }
 
-    private func token(of caller: String, for method: String) throws -> String {
+    fileprivate func token(of caller: String, for method: String) throws -> String {
         guard let key = keys[caller] else { throw ServedDirectory.Failure.notServing("nobody") }
         let now = Int64(Date.now.timeIntervalSince1970)
         return try DevnetJWT(
@@ -177,5 +177,56 @@ final class SettingsSubject {
         }
         limited.withLock { $0 = seconds }
         return seconds
+    }
+}
+
+// Streams, over sockets.
+extension SettingsSubject {
+    /// Follows enrollments with a sync token.
+    func follow(syncToken: String, _ body: @escaping @Sendable (WebSocketClient) throws -> String) async throws -> String {
+        let port = program.served.port
+        let target = Service.target("zone.stratos.sync.subscribeRecords", [("syncToken", syncToken)])
+        return try await onThread { try body(try WebSocketClient(port: port, target)) }
+    }
+
+    /// Follows the owner's own stream.
+    func follow(_ body: @escaping @Sendable (WebSocketClient) throws -> String) async throws -> String {
+        let method = "zone.stratos.sync.subscribeRecords"
+        let (port, token) = (program.served.port, try token(of: Service.alice, for: method))
+        return try await onThread {
+            try body(
+                try WebSocketClient(
+                    port: port, Service.target(method, [("did", Service.alice)]), headers: [("Authorization", "Bearer \(token)")]))
+        }
+    }
+
+    /// What is told of one record.
+    func follow(_ key: String, as owner: String) async throws -> String {
+        try await follow { stream in
+            var told: [String] = []
+            while told.count < 2, case .message(let message) = try stream.next() {
+                told += message.operations.filter { $0.path.hasSuffix(key) }.map(\.action)
+            }
+            return told.joined(separator: ", ")
+        }
+    }
+
+    /// Writes a record that is there once more, with other words.
+    func rewrite(_ key: String) async throws {
+        let answer = try await ask(
+            "com.atproto.repo.putRecord",
+            input: [
+                "repo": .string(Service.alice), "collection": .string(Service.post), "rkey": .string(key),
+                "record": record(in: "general").replacingText("other words"),
+            ], as: Service.alice)
+        guard answer["uri"] != nil else { throw WebSocketClient.Failure.malformed("\(answer)") }
+    }
+}
+
+extension Value {
+    fileprivate func replacingText(_ text: String) -> Value {
+        guard case .map(var fields) = self else { return self }
+        fields["text"] = .string(text)
+        return .map(fields)
     }
 }

@@ -55,6 +55,7 @@ struct SettingsTests {
             ("STRATOS_BLOB_STORAGE", "local"), ("STRATOS_ENROLLMENT_MODE", "allowlist"), ("STRATOS_PLC_URL", "https://plc.directory"),
             ("STRATOS_IMPORT_MAX_BYTES", "268435456"), ("STRATOS_WRITE_RATE_MAX_WRITES", "300"), ("STRATOS_WRITE_RATE_WINDOW_MS", "60000"),
             ("STRATOS_WRITE_RATE_COOLDOWN_MS", "10000"), ("STRATOS_WRITE_RATE_COOLDOWN_JITTER_MS", "1000"), ("STRATOS_LOG_LEVEL", "info"),
+            ("STRATOS_RETENTION_DAYS", "30"), ("STRATOS_STREAM_CONNECTIONS_MAX", "2000"), ("STRATOS_STREAM_IDLE_SECONDS", "60"),
             ("STRATOS_DEV_MODE", "false"), ("STRATOS_PG_PORT", "5432"),
         ] {
             #expect(listing[name] == ["value": .string(value), "source": "default", "state": listing[name]?["state"] ?? .null], "\(name)")
@@ -204,7 +205,7 @@ struct SettingsTests {
             for row in SettingRow.all where row.isSecret { #expect(!answer.text.contains(row.good), "\(row.name)") }
         }
         let outcome = try #require(try await program.served.stop())
-        #expect(outcome.errorText.contains("STRATOS_SYNC_TOKEN"), "a setting without effect is named")
+        #expect(outcome.errorText.contains("STRATOS_LOG_PUBLIC"), "a setting without effect is named")
         expectNoSecret(outcome, "serve")
         #expect(!outcome.errorText.contains(Service.alice + " "), "nobody's credential is logged")
         let other = try await program.run(["serve"], settings: ["STRATOS_SIGNING_KEY_HEX": String(repeating: "6b", count: 32)])

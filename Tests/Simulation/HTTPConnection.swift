@@ -99,20 +99,30 @@ package final class HTTPConnection: @unchecked Sendable {
     package func answer(toHead: Bool = false) throws(Failure) -> HTTPAnswer {
         while true {
             let lines = try head()
-            let start = lines[0].split(separator: " ", maxSplits: 2)
-            guard start.count >= 2, start[0] == "HTTP/1.1", let status = Int(start[1]) else { throw .malformed(lines[0]) }
-            if (100..<200).contains(status) { continue }
-            let headers = lines.dropFirst().map { line in
-                let colon = line.firstIndex(of: ":") ?? line.endIndex
-                return (name: line[..<colon].lowercased(), value: line[colon...].dropFirst().trimmingCharacters(in: .whitespaces))
-            }
-            var answer = HTTPAnswer(status: status, headers: headers, body: [])
-            if !toHead, status != 204, status != 304 { answer.body = try body(of: answer) }
-            return answer
+            if lines[0].hasPrefix("HTTP/1.1 1") { continue }
+            return try answer(after: lines, toHead: toHead)
         }
     }
 
-    private func head() throws(Failure) -> [String] {
+    /// The rest of an answer whose head was taken.
+    package func answer(after lines: [String], toHead: Bool = false) throws(Failure) -> HTTPAnswer {
+        let start = lines[0].split(separator: " ", maxSplits: 2)
+        guard start.count >= 2, start[0] == "HTTP/1.1", let status = Int(start[1]) else { throw .malformed(lines[0]) }
+        var answer = HTTPAnswer(status: status, headers: Self.fields(of: lines), body: [])
+        if !toHead, status != 204, status != 304 { answer.body = try body(of: answer) }
+        return answer
+    }
+
+    /// The header fields behind the first line, names in lower case.
+    package static func fields(of lines: [String]) -> [(name: String, value: String)] {
+        lines.dropFirst().map { line in
+            let colon = line.firstIndex(of: ":") ?? line.endIndex
+            return (name: line[..<colon].lowercased(), value: line[colon...].dropFirst().trimmingCharacters(in: .whitespaces))
+        }
+    }
+
+    /// The lines of the next head, interim ones (1xx) too.
+    package func head() throws(Failure) -> [String] {
         var searched = 0
         while true {
             let end: [UInt8] = [0x0D, 0x0A, 0x0D, 0x0A]
@@ -154,7 +164,8 @@ package final class HTTPConnection: @unchecked Sendable {
         }
     }
 
-    private func take(_ count: Int) throws(Failure) -> [UInt8] {
+    /// The next bytes, so many.
+    package func take(_ count: Int) throws(Failure) -> [UInt8] {
         while buffer.count < count { try receive() }
         defer { buffer.removeFirst(count) }
         return Array(buffer[..<count])

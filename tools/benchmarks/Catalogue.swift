@@ -64,5 +64,6 @@ enum Catalogue {
         LogSuite.suite,
         HTTPSuite.suite,
         AuthSuite.suite,
+        StreamsSuite.suite,
     ]
 }

@@ -4,6 +4,6 @@ import Simulation
 enum Catalogue {
     static let proofs: [Proof] = [
         MSTProof.proof, CARProof.proof, FlipProof.proof, FaultProof.proof, CrashProof.proof, RebuildProof.proof, SwapProof.proof,
-        OnceProof.proof, HostileProof.proof, TimingProof.proof,
+        OnceProof.proof, HostileProof.proof, TimingProof.proof, StreamProof.proof,
     ]
 }

@@ -27,24 +27,39 @@ struct CommitStream: Sendable {
     private static let operationsAtOnce = 400
     private static let bytesAtOnce = 512 << 10
 
-    func batch(after place: StreamPlace) async throws -> Readable<StreamBatch> {
-        let page = try await engine.log.events(of: owner, after: place.event, limit: Self.eventsAtOnce)
-        var events: [CommitEvent] = []
-        var (operations, bytes) = (0, 0)
-        for stored in page {
+    /// Events as they stand in the log, read and decoded, and not judged.
+    struct Page: Sendable {
+        /// The number of the event before them.
+        let after: UInt64
+        /// One import, or others; none at the end of the log.
+        fileprivate(set) var events: [CommitEvent] = []
+        /// Of the records that they wrote.
+        fileprivate(set) var recordBytes = 0
+
+        /// The event behind which the next page begins; nil where that is not known yet.
+        var next: UInt64? { events.last.flatMap { $0.bulk == nil ? $0.sequence : nil } }
+    }
+
+    func load(after event: UInt64) async throws -> Page {
+        var page = Page(after: event)
+        var operations = 0
+        for stored in try await engine.log.events(of: owner, after: event, limit: Self.eventsAtOnce) {
             // Nothing has a place in the order that has no position yet.
             guard let event = try CommitEvent(stored) else { break }
-            if event.bulk != nil {
-                if events.isEmpty { return try await batch(of: event, after: place) }
-                break
-            }
             operations += event.operations.count
-            bytes += event.byteCount
-            if !events.isEmpty, operations > Self.operationsAtOnce || bytes > Self.bytesAtOnce { break }
-            events.append(event)
+            page.recordBytes += event.byteCount
+            let isFull = event.bulk != nil || operations > Self.operationsAtOnce || page.recordBytes > Self.bytesAtOnce
+            if !page.events.isEmpty, isFull { break }
+            page.events.append(event)
+            if event.bulk != nil { break }
         }
-        guard !events.isEmpty else { return try release([], [], place, isAtEnd: true) }
-        return try await batch(of: events, after: place)
+        return page
+    }
+
+    /// - Parameter page: what `load` gave behind the place.
+    func batch(of page: Page, after place: StreamPlace) async throws -> Readable<StreamBatch> {
+        guard let first = page.events.first else { return try release([], [], place, isAtEnd: true) }
+        return try await first.bulk == nil ? batch(of: page.events, after: place) : batch(of: first, after: place)
     }
 
     private func batch(of events: [CommitEvent], after place: StreamPlace) async throws -> Readable<StreamBatch> {

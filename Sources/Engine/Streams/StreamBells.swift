@@ -29,6 +29,8 @@ package final class StreamBell: Sendable {
         waiter?.resume()
     }
 
+    var isRinging: Bool { state.withLock { $0.hasRung } }
+
     /// Returns once it has rung since the last time, at once where it has already. One subscriber waits, no more.
     package func heard() async {
         await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in

@@ -11,6 +11,7 @@ package final class Streams: Sendable {
     private let retentionMilliseconds: Int64
     private let index = EnrollmentIndex()
     private let cache = StreamCache(bytesMax: 16 << 20)
+    private let readAhead = ReadAhead()
 
     static let servicesOnly = "Service auth required for service-level subscription"
 
@@ -55,10 +56,13 @@ package final class Streams: Sendable {
             let stream = CommitStream(
                 engine: engine, owner: owner, viewer: viewer, domain: domain, retentionMilliseconds: retentionMilliseconds)
             let audience = caller == .user(owner) ? owner : nil
+            let reader = CommitReader(stream, readAhead.place())
             return StreamSubscription(
                 engine, topic, after: StreamPlace(after: last), viewer: viewer, outdated: isOutdated ? cursor : nil
             ) { place, version in
-                try await self.cached(topic, owner: audience, domain: domain, place, version) { try await stream.batch(after: place) }
+                try await self.cached(topic, owner: audience, domain: domain, place, version) {
+                    try await reader.batch(after: place, isLive: version != nil)
+                }
             }
         }
     }
@@ -149,8 +153,9 @@ package final class StreamSubscription {
     package var stop: Stopper { stopper }
 
     /// The next messages, once there are any; nil once it was stopped.
+    /// - Parameter waits: false: nil also where everything was told.
     /// - Throws: `StreamRefusal` where the stream ends, and what reading the log throws.
-    package func next() async throws -> Readable<StreamBatch>? {
+    package func next(waits: Bool = true) async throws -> Readable<StreamBatch>? {
         if let cursor = outdated {
             outdated = nil
             let message = StreamFrames.info("OutdatedCursor", "Cursor \(cursor) is too old, some events may be missed")
@@ -169,6 +174,7 @@ package final class StreamSubscription {
                 engine.bells.register(stopper.bell, for: topic)
                 handover.registered()
             case .wait:
+                guard waits || stopper.bell.isRinging else { return nil }
                 await stopper.bell.heard()
                 if !stopper.hasStopped { handover.woken() }
             }

@@ -110,6 +110,19 @@ package struct StreamServer: Sendable {
         logger.debug("stream closed", metadata: ["method": .string(Self.method.description)])
     }
 
+    /// What is told at this moment to whoever sends this, an error included: a stream without its connection.
+    func told(_ target: String, _ headers: [(String, String)]) async -> [[UInt8]] {
+        var frames: [[UInt8]] = []
+        do {
+            let head = HTTPRequestHead(version: .http1_1, method: .GET, uri: target, headers: HTTPHeaders(headers))
+            let subscription = try await subscription(for: head)
+            while let batch = try await subscription.next(waits: false) { frames += batch.content.frames }
+        } catch {
+            frames.append(StreamEnd(error).frame)
+        }
+        return frames
+    }
+
     private func subscription(for head: HTTPRequestHead) async throws -> StreamSubscription {
         let parameters: ValueMap
         do {

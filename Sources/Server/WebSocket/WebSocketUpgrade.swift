@@ -130,17 +130,23 @@ final class UpgradeGate: ChannelInboundHandler, RemovableChannelHandler {
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) {
-        guard error is HTTPParserError, !hasRefused else { return context.close(promise: nil) }
+        guard error is HTTPParserError else { return context.close(promise: nil) }
+        guard !hasRefused else { return }
         hasRefused = true
         let head = HTTPResponseHead(
             version: .http1_1, status: .badRequest, headers: ["connection": "close", "content-length": "0"])
         context.write(wrapOutboundOut(.head(head)), promise: nil)
         let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
-        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in bound.value.close(promise: nil) }
+        // What the client is still sending would take the answer away if all were closed at once; the deadline ends the rest.
+        context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in bound.value.close(mode: .output, promise: nil) }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if event is ChannelShouldQuiesceEvent { return context.close(promise: nil) }
+        switch event {
+        case is ChannelShouldQuiesceEvent: return context.close(promise: nil)
+        case ChannelEvent.inputClosed where hasRefused: return context.close(promise: nil)
+        default: break
+        }
         context.fireUserInboundEventTriggered(event)
     }
 }

@@ -1,0 +1,107 @@
+import ATProto
+import Engine
+import Foundation
+import Hummingbird
+import HummingbirdTesting
+import Simulation
+import Testing
+
+@testable import Authorization
+@testable import Server
+
+/// I12 for streams: the matrix of `LeakMatrixTests`, over what a subscriber is told. Whoever may not see a record must not be able to
+/// tell a service that has it from one where it never was, byte for byte.
+@Suite("Streams: who may see what")
+struct StreamLeakTests {
+    /// What a caller asks for.
+    private enum Subscription: CaseIterable {
+        case commits, ofGeneral, ofWriters, later, enrollments
+
+        func parameters(_ owner: String) -> [(String, String)] {
+            switch self {
+            case .commits: [("did", owner)]
+            case .ofGeneral: [("did", owner), ("domain", "general")]
+            case .ofWriters: [("did", owner), ("domain", "writers")]
+            // Behind everything but the secret.
+            case .later: [("did", owner), ("cursor", "8")]
+            case .enrollments: []
+            }
+        }
+    }
+
+    private enum Cell { case hidden, shown, deleted }
+
+    private func cell(_ caller: MatrixCaller, _ subscription: Subscription, _ state: RecordState) -> Cell {
+        let boundary: String? =
+            switch state {
+            case .lacked: "writers"
+            case .shared, .deleted: "general"
+            case .absent, .ownerOnly: nil
+            }
+        let isIn: Bool =
+            switch subscription {
+            case .ofGeneral: boundary == "general"
+            case .ofWriters: boundary == "writers"
+            case .commits, .later, .enrollments: true
+            }
+        guard subscription != .enrollments, state != .absent, isIn else { return .hidden }
+        switch caller {
+        case .owner: return state == .deleted ? .deleted : .shown
+        case .appView: return boundary == nil ? .hidden : state == .deleted ? .deleted : .shown
+        default: return .hidden
+        }
+    }
+
+    @Test(
+        "every stream × every caller: the record is told of to whoever may see it, and was never there for everybody else (I12)",
+        arguments: RecordState.allCases)
+    func matrix(state: RecordState) async throws {
+        let world = try await LeakWorld(state), empty = try await LeakWorld(.absent)
+        var counts: [String: Int] = [:]
+        for caller in MatrixCaller.allCases {
+            for subscription in Subscription.allCases {
+                let name: Comment = "\(subscription) as \(caller), \(state), seed \(TestFiles.seed)"
+                let told = try await told(world, caller, subscription, of: LeakWorld.owner)
+                let absent = try await self.told(empty, caller, subscription, of: LeakWorld.owner)
+                let text = told.map { String(decoding: $0.bytes, as: UTF8.self) }.joined()
+                let cell = cell(caller, subscription, state)
+                counts["\(cell)", default: 0] += 1
+                switch cell {
+                case .hidden:
+                    #expect(told == absent, name)
+                    #expect(!text.contains(LeakWorld.text) && !text.contains(LeakWorld.key), name)
+                case .shown:
+                    #expect(text.contains(LeakWorld.text) && told.count > absent.count, name)
+                case .deleted:
+                    #expect(!text.contains(LeakWorld.text) && text.contains(LeakWorld.key), name)
+                    #expect(told.last?.operations.map(\.action) == ["delete"], name)
+                }
+                guard ![.owner, .appView].contains(caller), subscription != .later else { continue }
+                #expect(told.map(\.error) != [nil] && told.count == 1, name)
+                let nobody = try await self.told(world, caller, subscription, of: LeakWorld.nobody)
+                #expect(told == nobody, "as of somebody who never was here: \(name)")
+            }
+        }
+        #expect(counts["hidden", default: 0] >= 29, "\(counts)")
+        if ![.absent, .ownerOnly].contains(state) { #expect(counts.count == 2, "\(counts)") }
+    }
+
+    /// All that a subscriber is told until nothing more comes.
+    private func told(
+        _ world: LeakWorld, _ caller: MatrixCaller, _ subscription: Subscription, of owner: String
+    ) async throws -> [StreamMessage] {
+        let streams = try StreamService(world.service)
+        let authorization = try world.authorization(caller, method: StreamService.method)
+        if let authorization { world.service.watch.keep(authorization: authorization) }
+        return try await streams.told(subscription.parameters(owner), authorization)
+    }
+}
+
+extension StreamService {
+    /// Without a socket: what is told at this moment, an error included.
+    fileprivate func told(_ parameters: [(String, String)], _ authorization: String?) async throws -> [StreamMessage] {
+        var headers: [(String, String)] = []
+        if let authorization { headers.append(("authorization", authorization)) }
+        return try await server.told(Self.target(parameters), headers).map(StreamMessage.init)
+    }
+}
