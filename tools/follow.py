@@ -9,8 +9,8 @@ applied in order, so what is left is every record that the reader may see. --lis
 `com.atproto.repo.listRecords`, value by value; --repo with the tree of the CAR that `com.atproto.sync.getRepo` exports, key by key.
 
 The last line is one JSON object with the SHA-256 over all messages, each behind its length in eight bytes: the same log gives the same
-stream, so after a rebuild the hash is the one before. With --disconnect-every the connection is closed after so many messages and opened
-again with the cursor of the last one; messages that come twice are left out of the hash.
+stream, so after a rebuild the hash is the one before. With --disconnect-every the connection is closed after so many new messages and
+opened again with the cursor of the last one; messages that come twice are left out of the hash.
 
 The stream's token is read from STRATOS_FOLLOW_TOKEN: the service's sync token, or a JWT or in development a bare DID. Lists and repo are
 read with STRATOS_READ_TOKEN. Exits 1 with a reason if anything does not hold. Needs websockets and cbrrr (tools/make-fixtures --venv).
@@ -91,6 +91,8 @@ class Stream:
         self.service, self.did, self.token, self.quiet = service, did, token, quiet
         self.cursor, self.disconnect_every = cursor, disconnect_every
         self.connections = 0
+        # Messages of this connection that did not come before.
+        self.fresh = 0
 
     def open(self):
         parameters = {} if self.did is None else {"did": self.did}
@@ -103,13 +105,14 @@ class Stream:
             parameters["syncToken"] = self.token
         self.connections += 1
         url = self.service.replace("http", "ws", 1) + f"/xrpc/{METHOD}?{urllib.parse.urlencode(parameters)}"
-        return connect(url, additional_headers=headers, max_size=MESSAGE_BYTES_MAX, compression=None)
+        # What was sent meanwhile is not taken any more when this end closes, so there is little to wait for.
+        return connect(url, additional_headers=headers, max_size=MESSAGE_BYTES_MAX, compression=None, close_timeout=0.05)
 
     def __iter__(self):
         while True:
-            received = 0
+            self.fresh = 0
             with self.open() as socket:
-                while self.disconnect_every is None or received < self.disconnect_every:
+                while self.disconnect_every is None or self.fresh < self.disconnect_every:
                     try:
                         message = socket.recv(timeout=self.quiet)
                     except TimeoutError:
@@ -117,7 +120,6 @@ class Stream:
                     except ConnectionClosed as end:
                         raise Refused(f"the service closed the stream: {end.rcvd}") from None
                     require(isinstance(message, bytes), "a text message")
-                    received += 1
                     header, body = split(message)
                     require(header.get("op") != -1, f"the service refused: {body.get('error')}: {body.get('message')}")
                     yield message, header, body
@@ -239,6 +241,7 @@ def follow(arguments: argparse.Namespace) -> dict:
         else:
             continue
         stream.cursor = body["seq"]
+        stream.fresh += 1
         counts["messages"] += 1
         counts["bytes"] += len(message)
         digest.update(len(message).to_bytes(8, "big") + message)
@@ -271,7 +274,7 @@ def main() -> int:
     parser.add_argument("--did", help="the account to follow; without it, the enrollments")
     parser.add_argument("--cursor", type=int, help="begin after this number")
     parser.add_argument("--quiet", type=float, default=1.0, help="seconds without a message that are the end")
-    parser.add_argument("--disconnect-every", type=int, metavar="N", help="connect again after so many messages")
+    parser.add_argument("--disconnect-every", type=int, metavar="N", help="connect again after so many new messages")
     parser.add_argument("--lists", action="store_true", help="compare with listRecords")
     parser.add_argument("--repo", action="store_true", help="compare with getRepo")
     try:
