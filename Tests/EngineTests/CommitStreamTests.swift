@@ -281,9 +281,9 @@ struct CommitStreamTests {
                 if number % 7 == 0 { try await Task.sleep(for: .milliseconds(1)) }
             }
         }()
-        var messages: [StreamMessage] = []
+        var messages: [SeenMessage] = []
         while messages.count < 50, let batch = try await subscription.next() {
-            messages += try batch.content.frames.map(StreamMessage.init)
+            messages += try batch.content.frames.map(SeenMessage.init)
         }
         try await writing
         #expect(messages.told == (0..<50).map { "create \(RecordKey.tid($0))" })

@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Streams: enrollments")
 struct EnrollmentStreamTests {
-    private func told(_ messages: [StreamMessage]) -> [String] {
+    private func told(_ messages: [SeenMessage]) -> [String] {
         messages.map { "\($0.body["action"]?.stringValue ?? "") \($0.body["did"]?.stringValue ?? "")" }
     }
 

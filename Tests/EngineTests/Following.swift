@@ -7,7 +7,7 @@ import Simulation
 /// Somebody who follows a stream of a trial: what was told so far.
 final class Following {
     private let subscription: StreamSubscription
-    private(set) var messages: [StreamMessage] = []
+    private(set) var messages: [SeenMessage] = []
 
     init(_ subscription: StreamSubscription) { self.subscription = subscription }
 
@@ -15,15 +15,15 @@ final class Following {
 
     /// All that is to be told at this moment and was not before.
     @discardableResult
-    func read() async throws -> [StreamMessage] {
-        var news: [StreamMessage] = []
-        while let batch = try await subscription.next(waits: false) { news += try batch.content.frames.map(StreamMessage.init) }
+    func read() async throws -> [SeenMessage] {
+        var news: [SeenMessage] = []
+        while let batch = try await subscription.next(waits: false) { news += try batch.content.frames.map(SeenMessage.init) }
         messages += news
         return news
     }
 }
 
-extension [StreamMessage] {
+extension [SeenMessage] {
     /// `create collection/rkey` and so on, in order.
     var told: [String] { flatMap { $0.operations.map { "\($0.action) \($0.path.split(separator: "/").last ?? "")" } } }
 }

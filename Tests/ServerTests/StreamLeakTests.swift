@@ -89,7 +89,7 @@ struct StreamLeakTests {
     /// All that a subscriber is told until nothing more comes.
     private func told(
         _ world: LeakWorld, _ caller: MatrixCaller, _ subscription: Subscription, of owner: String
-    ) async throws -> [StreamMessage] {
+    ) async throws -> [SeenMessage] {
         let streams = try StreamService(world.service)
         let authorization = try world.authorization(caller, method: StreamService.method)
         if let authorization { world.service.watch.keep(authorization: authorization) }
@@ -99,9 +99,9 @@ struct StreamLeakTests {
 
 extension StreamService {
     /// Without a socket: what is told at this moment, an error included.
-    fileprivate func told(_ parameters: [(String, String)], _ authorization: String?) async throws -> [StreamMessage] {
+    fileprivate func told(_ parameters: [(String, String)], _ authorization: String?) async throws -> [SeenMessage] {
         var headers: [(String, String)] = []
         if let authorization { headers.append(("authorization", authorization)) }
-        return try await server.told(Self.target(parameters), headers).map(StreamMessage.init)
+        return try await server.told(Self.target(parameters), headers).map(SeenMessage.init)
     }
 }

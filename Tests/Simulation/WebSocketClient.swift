@@ -21,7 +21,7 @@ package final class WebSocketClient: @unchecked Sendable {
 
     /// What became of a stream.
     package enum Event: Sendable {
-        case message(StreamMessage)
+        case message(SeenMessage)
         case closed(code: UInt16?, reason: String)
         /// Without a close frame.
         case cut
@@ -83,7 +83,7 @@ package final class WebSocketClient: @unchecked Sendable {
                 return .cut
             }
             switch frame.opcode {
-            case 0x2: return .message(try StreamMessage(frame.payload))
+            case 0x2: return .message(try SeenMessage(frame.payload))
             case 0x8:
                 // best effort: whoever closes may be gone already.
                 try? send(0x8, Array(frame.payload.prefix(2)))
@@ -96,15 +96,15 @@ package final class WebSocketClient: @unchecked Sendable {
     }
 
     /// Messages until there are so many, or the connection ends.
-    package func messages(_ count: Int) throws -> [StreamMessage] {
-        var messages: [StreamMessage] = []
+    package func messages(_ count: Int) throws -> [SeenMessage] {
+        var messages: [SeenMessage] = []
         while messages.count < count, case .message(let message) = try next() { messages.append(message) }
         return messages
     }
 
     /// Reads on until the end: the messages before it, and the close frame's code and reason.
-    package func end() throws -> (messages: [StreamMessage], code: UInt16?, reason: String) {
-        var messages: [StreamMessage] = []
+    package func end() throws -> (messages: [SeenMessage], code: UInt16?, reason: String) {
+        var messages: [SeenMessage] = []
         while true {
             switch try next() {
             case .message(let message): messages.append(message)

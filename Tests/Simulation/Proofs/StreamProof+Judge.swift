@@ -85,7 +85,7 @@ struct StreamJudge {
     }
 
     private mutating func judge(
-        _ commit: Commit, _ message: StreamMessage?, of actor: String, sees: (BoundarySet) -> Bool, name: () -> String
+        _ commit: Commit, _ message: SeenMessage?, of actor: String, sees: (BoundarySet) -> Bool, name: () -> String
     ) {
         var told = Dictionary((message?.operations ?? []).map { ($0.path, $0) }) { first, _ in first }
         if let message, message.operations.isEmpty || told.count != message.operations.count {

@@ -229,7 +229,7 @@ final class StreamFollower: @unchecked Sendable {
     private let control: StreamControl
     private var random: SeededGenerator
     private let ended = DispatchSemaphore(value: 0)
-    private(set) var told: [StreamMessage] = []
+    private(set) var told: [SeenMessage] = []
     private var cursor: Int64?
 
     init(_ interest: Interest, port: UInt16, random: SeededGenerator, control: StreamControl) {
@@ -293,7 +293,7 @@ final class StreamFollower: @unchecked Sendable {
     }
 
     /// - Returns: false where it is a failure to be told this.
-    private func take(_ message: StreamMessage) -> Bool {
+    private func take(_ message: SeenMessage) -> Bool {
         // While the projections are made anew, or the service stops, it says so and is asked again.
         if let error = message.error {
             if error == "ServiceUnavailable" { return true }
@@ -309,7 +309,7 @@ final class StreamFollower: @unchecked Sendable {
         return true
     }
 
-    private func isOver(_ message: StreamMessage) -> Bool {
+    private func isOver(_ message: SeenMessage) -> Bool {
         guard !control.isLosing else { return false }
         return message.operations.contains { $0.path.hasSuffix("/" + StreamWriter.lastKey) }
             || message.body["did"]?.stringValue == Self.lastMember

@@ -1,7 +1,7 @@
 package import ATProto
 
 /// A message of a stream, taken apart by what stands in the wire contract (section 7.1) and not by the code that makes it.
-package struct StreamMessage: Hashable, Sendable {
+package struct SeenMessage: Hashable, Sendable {
     package enum Failure: Error { case notAFrame([UInt8]) }
 
     /// `#commit`, `#enrollment`, `#info`; nil for an error.
