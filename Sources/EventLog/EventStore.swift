@@ -45,12 +45,15 @@ package struct Append: Sendable {
     package let request: RequestRow?
     /// What proved the caller, where it may be used once: the append is refused where it was used before.
     package let use: SingleUse?
+    /// Whether its last event takes the content of all events before away: the store remembers, in the same transaction, that the
+    /// actor's blocks are to go (`EventStore.erasuresDue`).
+    package let erasesBlocks: Bool
 
     package static let eventsMax = 200
 
     package init(
         actor: DID, after: Head, events: [SignedEvent], blocks: [Block] = [], staged: [ClosedRange<Int64>] = [], request: RequestRow? = nil,
-        use: SingleUse? = nil
+        use: SingleUse? = nil, erasesBlocks: Bool = false
     ) {
         precondition((1...Append.eventsMax).contains(events.count), "an append holds 1…\(Append.eventsMax) events")
         self.actor = actor
@@ -60,6 +63,7 @@ package struct Append: Sendable {
         self.staged = staged
         self.request = request
         self.use = use
+        self.erasesBlocks = erasesBlocks
         checkInvariants()
     }
 
@@ -177,6 +181,20 @@ package protocol EventStore: Sendable {
     /// for, but never none.
     /// - Parameter cids: one or more.
     func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?]
+
+    /// Removes blocks of an actor, a bounded number at a time so that writers never wait for long; called again until it gives 0. What is
+    /// staged stays: it is another append's.
+    /// - Parameter head: the end of the actor's log, up to which an event takes all content away; nothing behind it refers to a block.
+    /// - Returns: how many are gone now.
+    /// - Throws: `headMoved` with nothing removed, because what is appended since may refer to blocks.
+    func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int
+
+    /// The actors whose blocks are to go, since an append said so (`Append.erasesBlocks`) and nobody that they are gone. It tells where to
+    /// look; whether they may go is decided from the log.
+    func erasuresDue() async throws(EventLogError) -> [DID]
+
+    /// Forgets that the actor's blocks are to go. Durable on return.
+    func endErasure(of actor: DID) async throws(EventLogError)
 
     /// The row of an earlier request, however old: the caller has the clock, the store has none.
     func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow?

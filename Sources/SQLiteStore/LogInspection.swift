@@ -13,7 +13,7 @@ struct LogInspection {
     /// Reads the whole log. Never throws: what cannot be read is a finding.
     func run() -> [Finding] {
         var findings: [Finding] = []
-        let checks: [() throws(EventLogError) -> [Finding]] = [structure, mark, owners, bodies, actors, blocks, requests, uses]
+        let checks: [() throws(EventLogError) -> [Finding]] = [structure, mark, owners, bodies, actors, blocks, requests, uses, erasures]
         for check in checks {
             do { findings += try check() } catch { findings.append(finding(error)) }
         }
@@ -146,6 +146,11 @@ struct LogInspection {
                 return isSound ? nil : finding("the row of use \(id) does not match its checksum")
             }
         }
+    }
+
+    private func erasures() throws(EventLogError) -> [Finding] {
+        _ = try reader.erasuresDue()
+        return []
     }
 
     private func check(_ stored: StoredRequest) throws(EventLogError) {

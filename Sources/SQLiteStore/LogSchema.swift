@@ -5,12 +5,13 @@ internal import EventLog
 ///
 /// Events and bodies share a rowid, the raw stream cursor, so that they stand in the order of durability; bodies are a table of
 /// their own, so that what is erased touches no event. Blocks have a rowid of their own, which projections keep, and one unique
-/// index. Rows are only ever added; what is erased keeps its row with a NULL in place of its bytes, and only blocks that were
-/// staged for an append that never came are removed.
+/// index. Rows are only ever added; what is erased keeps its row with a NULL in place of its bytes. Only blocks are removed with their
+/// rows: those that were staged for an append that never came, and all of an actor who has left and taken them away, who stands in
+/// `erasing` until they are gone.
 ///
 /// `body` and `block` are what `SealedRow` describes: a sealing prefix and the content, with the slot of their key. Of the leaf
 /// only the tag is stored, because the rest is the event's digest. A checksum is the first eight bytes of a SHA-256, and covers what no
-/// hash elsewhere covers: the place and the tag of an event, an actor's number, a request's row, a use, which blocks may be removed. It is
+/// hash elsewhere covers: the place and the tag of an event, an actor's number, a request's row, a use, which blocks may be removed and whose are to go. It is
 /// against accidents; what somebody changed who makes the checksum anew, `verify` compares with what is signed. For that a
 /// request's row names the position of its event.
 enum LogSchema {
@@ -34,6 +35,7 @@ enum LogSchema {
         CREATE TABLE requests(id INTEGER PRIMARY KEY, scope BLOB NOT NULL UNIQUE, input BLOB NOT NULL, sequence INTEGER NOT NULL, \
         time INTEGER NOT NULL, position INTEGER NOT NULL, checksum INTEGER NOT NULL)
         """,
+        "CREATE TABLE erasing(actor INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, checksum INTEGER NOT NULL)",
         "CREATE TABLE uses(id INTEGER PRIMARY KEY, scope BLOB NOT NULL UNIQUE, expires INTEGER NOT NULL, checksum INTEGER NOT NULL)",
     ]
 
@@ -95,6 +97,13 @@ enum LogSchema {
         var hash = SHA256()
         withUnsafeBytes(of: range.lowerBound.bigEndian) { hash.update(bufferPointer: $0) }
         withUnsafeBytes(of: range.upperBound.bigEndian) { hash.update(bufferPointer: $0) }
+        return first(of: hash.finalize())
+    }
+
+    static func erasureChecksum(actor: Int64, sequence: UInt64) -> Int64 {
+        var hash = SHA256()
+        withUnsafeBytes(of: actor.bigEndian) { hash.update(bufferPointer: $0) }
+        withUnsafeBytes(of: sequence.bigEndian) { hash.update(bufferPointer: $0) }
         return first(of: hash.finalize())
     }
 

@@ -169,6 +169,16 @@ package final class LogStore: EventStore {
         try await enqueue { .expire(now: now, $0) }
     }
 
+    package func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int {
+        try await enqueue { .erase(of: actor, at: head, $0) }
+    }
+
+    package func endErasure(of actor: DID) async throws(EventLogError) { try await enqueue { .endErasure(of: actor, $0) } }
+
+    package func erasuresDue() async throws(EventLogError) -> [DID] {
+        try await read { reader throws(EventLogError) in try reader.erasuresDue() }
+    }
+
     private func enqueue<Value: Sendable>(
         _ job: (CheckedContinuation<Result<Value, EventLogError>, Never>) -> LogWriter.Job
     ) async throws(EventLogError) -> Value {

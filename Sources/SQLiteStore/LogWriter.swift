@@ -16,6 +16,10 @@ final class LogWriter {
         case abandon([ClosedRange<Int64>])
         /// Removes what no longer counts at a time: old request rows, and uses of credentials that have expired.
         case expire(now: Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)
+        /// Removes some blocks of an actor whose log ends there.
+        case erase(of: DID, at: Head, CheckedContinuation<Result<Int, EventLogError>, Never>)
+        /// They are gone.
+        case endErasure(of: DID, CheckedContinuation<Result<Void, EventLogError>, Never>)
     }
 
     let connection: SQLiteConnection
@@ -74,19 +78,23 @@ final class LogWriter {
         if let failure { refuseStaged(failure) }
         var group = staging.takeFinished()
         var stagings: [([Block], DID, CheckedContinuation<Result<StagedBlocks, EventLogError>, Never>)] = []
-        var expiries: [(Timestamp, CheckedContinuation<Result<Int, EventLogError>, Never>)] = []
+        var later: [() -> Void] = []
         for job in jobs {
             switch job {
             case .append(let pending) where pending.isStaged: staging.begin(pending)
             case .append(let pending): group.append(ReadyAppend(pending: pending))
             case .stage(let blocks, let actor, let answer): stagings.append((blocks, actor, answer))
             case .abandon(let ranges): staging.abandon(ranges.filter(staging.isUnreferenced))
-            case .expire(let now, let answer): expiries.append((now, answer))
+            case .expire(let now, let answer): later.append { answer.resume(returning: self.expire(now: now)) }
+            case .erase(let actor, let head, let answer):
+                later.append { answer.resume(returning: self.failure.map { .failure($0) } ?? self.eraseBlocks(of: actor, at: head)) }
+            case .endErasure(let actor, let answer):
+                later.append { answer.resume(returning: self.failure.map { .failure($0) } ?? self.endErasure(of: actor)) }
             }
         }
         if !group.isEmpty { commit(group) }
         for (blocks, actor, answer) in stagings { answer.resume(returning: failure.map { .failure($0) } ?? stage(blocks, of: actor)) }
-        for (now, answer) in expiries { answer.resume(returning: expire(now: now)) }
+        for job in later { job() }
     }
 
     // MARK: One group
@@ -172,6 +180,7 @@ final class LogWriter {
         if let request = append.request {
             try insert(request, at: positions[Int(request.sequence - append.events[0].event.sequence)])
         }
+        if append.erasesBlocks { try insertErasure(of: actor, at: append.head.sequence) }
         let ranges = append.staged + ready.stagedRanges
         for range in ranges { try connection.run("DELETE FROM staged WHERE first = ?", .integer(range.lowerBound)) }
 

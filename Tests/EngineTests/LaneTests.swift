@@ -222,6 +222,9 @@ private final class SlowStore: EventStore {
     func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await base.actors(after: after, limit: limit) }
     func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await base.block(cid, of: actor) }
     func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] { try await base.blocks(cids, of: actor) }
+    func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int { try await base.eraseBlocks(of: actor, at: head) }
+    func erasuresDue() async throws(EventLogError) -> [DID] { try await base.erasuresDue() }
+    func endErasure(of actor: DID) async throws(EventLogError) { try await base.endErasure(of: actor) }
     func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
     func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await base.requestsKeptFrom() }
     func statistics() async throws(EventLogError) -> LogStatistics { try await base.statistics() }

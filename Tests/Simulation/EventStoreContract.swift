@@ -14,6 +14,7 @@ package struct EventStoreContract: Sendable {
         case requests = "the row of a request is found again, and a later one takes its place"
         case uses = "a credential that may be used once proves one append, of whatever actor, and a refused one leaves nothing"
         case staging = "blocks that were staged are those of the append that names them, and are gone where none came"
+        case erasing = "an actor's blocks go when its log says so and ends there, and never those of others or of an append to come"
         case blocksPerActor = "a block belongs to one actor, is kept once, and is absent for everybody else"
         case concurrentActors = "many actors at once: every log whole, positions without gaps (I2, I13)"
         case orderOfDurability = "an event acknowledged before another's append began has the lower position (I13)"
@@ -60,6 +61,7 @@ package struct EventStoreContract: Sendable {
         case .requests: try await requests(store)
         case .uses: try await uses(store)
         case .staging: try await staging(store)
+        case .erasing: try await erasing(store)
         case .blocksPerActor: try await blocksPerActor(store)
         case .concurrentActors: try await concurrentActors(store)
         case .orderOfDurability: try await orderOfDurability(store)
@@ -358,6 +360,58 @@ extension EventStoreContract {
             try expect(try await again.block(block.cid, of: actor.did) == nil, "a block is there that no append came for")
         }
         try expect(await again.inspect().isEmpty, "the store is damaged")
+        try await verify(again)
+    }
+
+    private func erasing(_ store: any EventStore) async throws {
+        var actors = try await begin(store, actors: 2)
+        var blocks: [[Block]] = [[], []]
+        for index in actors.indices {
+            _ = try await store.append(try actors[index].enroll())
+            for _ in 0..<4 {
+                let append = try actors[index].write(operations: 3)
+                blocks[index] += append.blocks
+                _ = try await store.append(append)
+            }
+        }
+        let did = actors[0].did
+        try expect(try await store.erasuresDue().isEmpty, "an erasure is due that nobody asked for")
+        // Where the log has gone on, nothing is removed: what it says since may need it.
+        let before = try await store.head(of: did)
+        let leave = try actors[0].leave(.erase)
+        _ = try await store.append(
+            Append(actor: leave.actor, after: leave.after, events: leave.events, erasesBlocks: true))
+        do throws(EventLogError) {
+            _ = try await store.eraseBlocks(of: did, at: before)
+            throw EventLogError.malformed("blocks go while the log has gone on (seed \(seed))")
+        } catch {
+            guard case .headMoved(leave.head) = error else { throw error }
+        }
+        let staged = try await store.stage([actors[0].record(bytes: 303)], of: did)
+        var again = try await reopen(store)
+        try expect(try await again.erasuresDue() == [did], "an erasure that is due is forgotten")
+        var erased = 0
+        while case let count = try await again.eraseBlocks(of: did, at: leave.head), count > 0 { erased += count }
+        let all = Set(blocks[0].map(\.cid))
+        try expect(erased == all.count, "\(erased) of \(all.count) blocks went")
+        for block in blocks[0] {
+            try expect(try await again.block(block.cid, of: did) == nil, "an erased block is given back")
+            try expect(try await again.blocks(inOrder: [block.cid], of: did, bytesMax: 1 << 20) == [nil], "an erased block is given back")
+        }
+        let others = try await again.blocks(blocks[1].map(\.cid), of: actors[1].did)
+        try expect(blocks[1].allSatisfy { others[$0.cid] == $0.bytes }, "another actor's blocks went")
+        try expect(try await again.erasuresDue() == [did], "it is due until somebody says that it is done")
+        try await again.endErasure(of: did)
+        try await again.endErasure(of: did)
+        try expect(try await again.erasuresDue().isEmpty, "an erasure is due that is done")
+        // The same content, written anew, is there anew.
+        _ = try await again.append(try actors[0].enroll())
+        let write = try actors[0].putBlob()
+        _ = try await again.append(Append(actor: write.actor, after: write.after, events: write.events, blocks: [blocks[0][0]]))
+        await again.abandon([staged])
+        again = try await reopen(again)
+        try expect(try await again.block(blocks[0][0].cid, of: did) == blocks[0][0].bytes, "a block that came back is gone")
+        try expect(try await again.erasuresDue().isEmpty, "an erasure is due that is done")
         try await verify(again)
     }
 

@@ -1,6 +1,6 @@
 package import ATProto
 package import EventLog
-import Synchronization
+package import Synchronization
 
 /// A store whose appends fail as a plan says, with nothing stored or, as after a lost acknowledgement, with all of it stored; and that
 /// tells what is read from it.
@@ -15,17 +15,23 @@ package final class FaultyEventStore: EventStore {
     private let base: any EventStore
     private let plan: @Sendable (Int) -> Fault?
     private let note: @Sendable (String) -> Void
+    private let hold: @Sendable (String) async -> Void
     private let appends = Mutex(0)
+    /// What blocks are not removed for, from when it is set.
+    package let erasureFault = Mutex<EventLogError?>(nil)
 
     /// - Parameters:
     ///   - plan: what happens to the n-th append, from 1; nil: it goes through.
     ///   - note: told of each read by its name: `head`, `events`, `blocks`.
+    ///   - hold: waited for before blocks are read (`blocks`) and removed (`erase`).
     package init(
-        _ base: any EventStore, plan: @escaping @Sendable (Int) -> Fault?, note: @escaping @Sendable (String) -> Void = { _ in }
+        _ base: any EventStore, plan: @escaping @Sendable (Int) -> Fault? = { _ in nil },
+        note: @escaping @Sendable (String) -> Void = { _ in }, hold: @escaping @Sendable (String) async -> Void = { _ in }
     ) {
         self.base = base
         self.plan = plan
         self.note = note
+        self.hold = hold
     }
 
     /// A fault in about one append of `every`, by seed; half of them persisted.
@@ -74,13 +80,25 @@ package final class FaultyEventStore: EventStore {
     package func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await base.actors(after: after, limit: limit) }
     package func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? {
         note("blocks")
+        await hold("blocks")
         return try await base.block(cid, of: actor)
     }
 
     package func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] {
         note("blocks")
+        await hold("blocks")
         return try await base.blocks(cids, of: actor)
     }
+
+    package func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int {
+        note("erase")
+        await hold("erase")
+        if let error = erasureFault.withLock({ $0 }) { throw error }
+        return try await base.eraseBlocks(of: actor, at: head)
+    }
+
+    package func erasuresDue() async throws(EventLogError) -> [DID] { try await base.erasuresDue() }
+    package func endErasure(of actor: DID) async throws(EventLogError) { try await base.endErasure(of: actor) }
 
     package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
     package func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await base.requestsKeptFrom() }

@@ -27,6 +27,7 @@ package final class MemoryEventStore: EventStore {
         var blocks: [DID: [CID: [UInt8]]] = [:]
         var requests: [[UInt8]: RequestRow] = [:]
         var uses: Set<[UInt8]> = []
+        var erasing: Set<DID> = []
         var bytes: UInt64 = 0
     }
 
@@ -54,6 +55,7 @@ package final class MemoryEventStore: EventStore {
                 state.bytes += UInt64(block.bytes.count)
             }
             if let request = append.request { state.requests[request.scope] = request }
+            if append.erasesBlocks { state.erasing.insert(append.actor) }
             return nil
         }
         if let refusal { throw refusal }
@@ -120,6 +122,26 @@ package final class MemoryEventStore: EventStore {
         }
     }
 
+    /// So few that whoever erases has to call again.
+    private static let erasedAtOnce = 3
+
+    package func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int {
+        let outcome: Result<Int, EventLogError> = state.withLock { state in
+            let end = state.logs[actor]?.last?.head ?? .empty
+            guard end.sequence == head.sequence, end.event == head.event else { return .failure(.headMoved(to: end)) }
+            let erased = (state.blocks[actor] ?? [:]).keys.prefix(Self.erasedAtOnce)
+            for cid in erased { state.blocks[actor]![cid] = nil }
+            return .success(erased.count)
+        }
+        return try outcome.get()
+    }
+
+    package func erasuresDue() async throws(EventLogError) -> [DID] {
+        state.withLock { $0.erasing.sorted { $0.description < $1.description } }
+    }
+
+    package func endErasure(of actor: DID) async throws(EventLogError) { _ = state.withLock { $0.erasing.remove(actor) } }
+
     package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { state.withLock { $0.requests[scope] } }
 
     package func requestsKeptFrom() async throws(EventLogError) -> Timestamp { Timestamp(milliseconds: 0) }
@@ -149,6 +171,9 @@ package final class MemoryEventStore: EventStore {
     package func tamper(_ actor: DID, block: CID, _ bytes: [UInt8]?) {
         state.withLock { $0.blocks[actor]?[block] = bytes }
     }
+
+    /// Says of an actor, without an append, that its blocks are to go.
+    package func markErasing(_ actor: DID) { state.withLock { _ = $0.erasing.insert(actor) } }
 
     /// Exchanges the positions of two events.
     package func swapPositions(_ first: Int, _ second: Int) {

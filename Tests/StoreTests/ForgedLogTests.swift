@@ -118,6 +118,15 @@ struct ForgedLogTests {
         }
     }
 
+    @Test("a row that says whose blocks are to go, and is none, is found")
+    func erasing() async throws {
+        for row in ["1, 1, 1", "-1, 1, 1"] {
+            try await expectFound("storage", "somebody's blocks are said to go") {
+                try $0.execute("INSERT INTO erasing(actor, sequence, checksum) VALUES (\(row))")
+            }
+        }
+    }
+
     @Test("an event that was removed, repeated or hidden is found")
     func places() async throws {
         let count = UInt64(recorded.events.count)

@@ -165,6 +165,9 @@ private struct UninspectedStore: EventStore {
     func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await store.actors(after: after, limit: limit) }
     func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await store.block(cid, of: actor) }
     func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] { try await store.blocks(cids, of: actor) }
+    func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int { try await store.eraseBlocks(of: actor, at: head) }
+    func erasuresDue() async throws(EventLogError) -> [DID] { try await store.erasuresDue() }
+    func endErasure(of actor: DID) async throws(EventLogError) { try await store.endErasure(of: actor) }
     func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await store.request(scope) }
     func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await store.requestsKeptFrom() }
     func statistics() async throws(EventLogError) -> LogStatistics { try await store.statistics() }
