@@ -5,6 +5,8 @@ package import Keys
 /// That an actor is a member now, and how.
 package struct Membership: Hashable, Sendable {
     package let enrolledAt: Timestamp
+    /// The number of the event that this enrollment began with.
+    package let sequence: UInt64
     /// Qualified.
     package var boundaries: BoundarySet
     package let pds: String?
@@ -12,8 +14,11 @@ package struct Membership: Hashable, Sendable {
     package let recordKey: RecordKey?
     package var attestation: Attestation
 
-    package init(enrolledAt: Timestamp, boundaries: BoundarySet, pds: String?, recordKey: RecordKey?, attestation: Attestation) {
+    package init(
+        enrolledAt: Timestamp, sequence: UInt64, boundaries: BoundarySet, pds: String?, recordKey: RecordKey?, attestation: Attestation
+    ) {
         self.enrolledAt = enrolledAt
+        self.sequence = sequence
         self.boundaries = boundaries
         self.pds = pds
         self.recordKey = recordKey
@@ -56,6 +61,11 @@ package struct ActorState: Hashable, Sendable {
     package var repo: RepoHead?
     /// No commit of this actor may have this rev or a lower one (I10). It outlives the repo itself.
     package var revFloor: TID?
+    /// The number of the last event that took all content before it away; 0 where none did. It never falls.
+    package var erasedThrough: UInt64 = 0
+
+    /// Whether nothing that this actor ever kept here is to be here still: the last leave took it away, and nobody came back.
+    package var isErased: Bool { membership == nil && repo == nil && erasedThrough > 0 }
 
     package init(did: DID) {
         self.did = did

@@ -48,8 +48,16 @@ final class ActorContext {
     }
 
     /// Folds events upon this context and moves rows and context together; neither moves where anything is refused (I9).
-    func apply(_ events: [StoredEvent], chunks: [CID: [UInt8]], to rows: any ActorRows) throws {
-        try move(try fold(events, upon: rows) { try chunks[$0].map(RepoImport.Chunk.init(bytes:)) }, rows)
+    func apply(_ step: FoldStep, to rows: any ActorRows) throws {
+        switch step {
+        case .events(let events, let chunks):
+            try move(try fold(events, upon: rows) { try chunks[$0].map(RepoImport.Chunk.init(bytes:)) }, rows)
+        case .erased(let changes):
+            guard changes.from == state.head.sequence else {
+                throw FoldError.outOfOrder(actor: state.did, at: changes.state.head.sequence)
+            }
+            try move(Folded(changes: changes, tree: MST()), rows)
+        }
     }
 
     /// Folds what is about to be appended, and keeps the result for `settle`. An event that its own fold refuses would stop the
@@ -67,7 +75,7 @@ final class ActorContext {
             try move(folded, rows)
         } else {
             // The rows were closed meanwhile and opened again.
-            try apply(append.stored, chunks: append.chunks, to: rows)
+            try apply(.events(append.stored, chunks: append.chunks), to: rows)
         }
     }
 

@@ -18,18 +18,20 @@ extension Engine {
         guard try await isEnrolled(owner) else { return nil }
         let uri = try path.uri(of: owner)
         let row = try await inLane(owner) { () -> RecordRow? in
-            let (append, row) = try await withCurrentInLane(owner) { [self] context, rows in
+            guard try await mayBeMember(owner) else { return nil }
+            let (append, row) = try await withCurrentInLane(owner) { [self] context, rows -> (Append?, RecordRow?) in
+                guard context.state.membership != nil else { return (nil, nil) }
                 let row = try rows.record(path)
                 let read = AdminRead(
                     provenance: Provenance(salt: surroundings.random(Provenance.saltByteCount), by: agent), uri: uri, cid: row?.cid,
                     reason: reason)
                 return (try prepare(.adminRead(read), of: owner, context: context, rows: rows), row)
             }
-            try await self.append(append)
+            if let append { try await self.append(append) }
             return row
         }
         guard let row else { return nil }
-        return try await contents(of: [row], owner: owner).first.map { ReadPolicy.releaseToAdministrator($0) }
+        return try await servedContents(of: [row], owner: owner)?.first.map { ReadPolicy.releaseToAdministrator($0) }
     }
 
     /// What administrators read of this account, newest first.
@@ -41,6 +43,10 @@ extension Engine {
         of owner: DID, before: UInt64?, limit: Int, to caller: Caller
     ) async throws -> Readable<AdminReadPage>? {
         let viewer = try await viewer(of: caller)
+        // Who has left is answered as a stranger is: nobody read anything of theirs.
+        guard try await isEnrolled(owner) else {
+            return ReadPolicy.releaseAccount(AdminReadPage(reads: [], cursor: nil), of: owner, to: viewer)
+        }
         return ReadPolicy.releaseAccount(try await adminReads(of: owner, before: before, limit: limit), of: owner, to: viewer)
     }
 

@@ -43,8 +43,7 @@ extension Engine {
     /// changes nothing appends nothing.
     /// - Throws: `Refusal.notEnrolled`, `.invalidRequest` for a boundary that is not allowed.
     package func changeBoundaries(of actor: DID, _ change: BoundaryChange, by agent: Agent) async throws -> EnrollmentSummary {
-        guard try await log.head(of: actor).sequence > 0 else { throw Refusal.notEnrolled }  // A stranger gets no files.
-        return try await inLane(actor) {
+        try await inMembersLane(actor) {
             let append = try await withCurrentInLane(actor) { [self] context, rows in
                 try prepareBoundaries(of: actor, change, agent: agent, context: context, rows: rows)
             }

@@ -10,6 +10,8 @@ package struct EnrollmentSummary: Hashable, Sendable {
     package let membership: Membership
     package let signingKey: PublicKey
     package let repo: RepoHead
+    /// The number of the event that took all content before it away; 0 where none did.
+    package let erasedThrough: UInt64
 }
 
 extension Engine {
@@ -28,6 +30,8 @@ extension Engine {
         }
         let boundaries = try grant(names, terms: authority.terms)
         return try await inLane(actor) {
+            // What an earlier leave has taken away goes first, so that nothing new is among it.
+            try await erase(actor)
             let append = try await withCurrentInLane(actor) { [self] context, rows in
                 try prepareEnrollment(of: actor, boundaries: boundaries, pds: pds, agent: agent, context: context, rows: rows)
             }
@@ -83,18 +87,12 @@ extension Engine {
     /// The enrollment of an actor, or nil.
     package func enrollment(of actor: DID) async throws -> EnrollmentSummary? {
         if !isDoubted(actor), case .known(let enrollment) = enrollments.find(actor) { return enrollment }
-        guard try await log.head(of: actor).sequence > 0 else { return nil }  // A stranger gets no files.
+        guard try await mayBeMember(actor) else { return nil }
         return try await withCurrent(actor) { [enrollments] context, _ in
             let enrollment = EnrollmentSummary(context.state)
             enrollments.set(enrollment, of: actor)
             return enrollment
         }
-    }
-
-    /// Whether an actor has a log. A stranger gets no files.
-    func hasLog(_ actor: DID) async throws -> Bool {
-        if case .known = enrollments.find(actor) { return true }
-        return try await log.head(of: actor).sequence > 0
     }
 
     package func isEnrolled(_ actor: DID) async throws -> Bool { try await enrollment(of: actor) != nil }
@@ -104,7 +102,8 @@ extension EnrollmentSummary {
     /// Nil for a state without membership.
     init?(_ state: ActorState) {
         guard let membership = state.membership, let signingKey = state.signingKey, let repo = state.repo else { return nil }
-        self.init(did: state.did, membership: membership, signingKey: signingKey, repo: repo)
+        self.init(
+            did: state.did, membership: membership, signingKey: signingKey, repo: repo, erasedThrough: state.erasedThrough)
     }
 }
 

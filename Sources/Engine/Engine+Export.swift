@@ -10,6 +10,8 @@ package struct RepoExport: Sendable {
     package let commit: CID
     package let rev: TID
     fileprivate let owner: DID
+    /// The event that carries the commit; nil where it is given out whether or not it is served: to whoever runs the program.
+    fileprivate var servedFrom: UInt64?
     fileprivate let commitBlock: [UInt8]
     /// Over nodes that are all in memory, so that no later write shows in it.
     fileprivate let tree: MST
@@ -38,21 +40,35 @@ package struct RepoExport: Sendable {
         var header: [UInt8] = []
         CARWriter.encodeHeader(roots: [commit], into: &header)
         CARWriter.encodeBlock(commitBlock, cid: commit, into: &header)
-        try await write(header)
+        try await give(header, from: engine, to: write)
         var walk = ExportWalk(self)
         try await inOrder(atOnce: Self.piecesAtOnce) {
             try walk.next()
         } make: { items in
-            try await engine.read(items[...], of: owner)
+            try await read(items[...], from: engine)
         } take: { part in
-            try await write(part.bytes)
+            try await give(part.bytes, from: engine, to: write)
             var rest = part.rest
             while !rest.isEmpty {
-                let part = try await engine.read(rest, of: owner)
-                try await write(part.bytes)
+                let part = try await read(rest, from: engine)
+                try await give(part.bytes, from: engine, to: write)
                 rest = part.rest
             }
         }
+    }
+
+    /// Blocks that are not there because the owner has left are no damage.
+    private func read(_ items: ArraySlice<ExportItem>, from engine: Engine) async throws -> ExportPart {
+        do { return try await engine.read(items, of: owner) } catch let error as EventLogError {
+            if let servedFrom, try await !engine.stillServes(owner, madeBy: servedFrom) { throw Refusal.notEnrolled }
+            throw error
+        }
+    }
+
+    /// Piece by piece, since a reader may take hours and the owner leave meanwhile: what has gone out has gone, and no more follows (I12).
+    private func give(_ bytes: [UInt8], from engine: Engine, to write: ([UInt8]) async throws -> Void) async throws {
+        if let servedFrom { guard try await engine.stillServes(owner, madeBy: servedFrom) else { throw Refusal.notEnrolled } }
+        try await write(bytes)
     }
 }
 
@@ -130,7 +146,7 @@ extension Engine {
     /// - Parameter since: only what came after this rev; the commit always comes.
     package func exportRepo(of owner: DID, since: TID? = nil, to caller: Caller) async throws -> Readable<RepoExport>? {
         let viewer = try await viewer(of: caller)
-        guard try await log.head(of: owner).sequence > 0 else { return nil }
+        guard try await mayBeMember(owner) else { return nil }
         var span: RepoSpan?
         if let since {
             guard let standing = try await releasedRepo(of: owner, to: viewer) else { return nil }
@@ -141,12 +157,13 @@ extension Engine {
             let repo = released.content
             // Where a write came between, the whole tree.
             let gain = span?.commit == repo.commit ? try span?.gain(of: owner, upon: repo, in: rows) : nil
-            let export =
+            var export =
                 if let gain {
                     try Self.export(repo, of: owner, gain: gain, rows: rows)
                 } else {
                     try Self.export(repo, of: owner, since: since, rows: rows)
                 }
+            export.servedFrom = repo.sequence
             return ReadPolicy.releaseRepo(export, of: owner, everyRecordHasBoundary: isBounded, to: viewer)
         }
     }

@@ -65,7 +65,7 @@ extension Engine {
         }
         var found: [ATURI: HydratedRow] = [:]
         for (owner, paths) in places {
-            guard try await log.head(of: owner).sequence > 0 else { continue }
+            guard try await mayBeMember(owner) else { continue }
             let selection = looksAtHidden ? .all : ReadPolicy.selection(of: owner, for: viewer)
             let rows: [RecordRow] = try await withCurrent(owner) { context, rows in
                 guard context.state.membership != nil else { return [] }
@@ -83,7 +83,8 @@ extension Engine {
         var records: [ATURI: Readable<RecordContent>] = [:]
         for (owner, owned) in Dictionary(grouping: rows, by: \.value.owner) {
             let visible = owned.compactMap { uri, row in row.visible.map { (uri: uri, row: $0.content) } }
-            for (place, content) in zip(visible, try await contents(of: visible.map(\.row), owner: owner)) {
+            let contents = try await servedContents(of: visible.map(\.row), owner: owner) ?? []
+            for (place, content) in zip(visible, contents) {
                 records[place.uri] = ReadPolicy.release(content, of: place.row.scope(owner), to: viewer)
             }
         }

@@ -45,16 +45,23 @@ extension Engine {
         _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent, use: SingleUse?,
         progress: @Sendable (_ done: Int, _ of: Int) async throws -> Void
     ) async throws -> ImportReceipt {
-        guard try await isEnrolled(actor) else { throw Refusal.notEnrolled }
+        guard let member = try await enrollment(of: actor) else { throw Refusal.notEnrolled }
         // Decided again in the lane of writes; asked here so that nobody waits for a long file in vain.
         guard try await withCurrent(actor, { _, rows in try rows.collections().isEmpty }) else { throw Refusal.repoAlreadyExists }
-        let repo = try await judge(source, of: actor, options: options, progress: progress)
+        let repo = try await judge(source, of: member, options: options, progress: progress)
         do {
-            return try await inLane(actor) {
+            return try await inMembersLane(actor) {
                 let head = try await withCurrentInLane(actor) { context, _ in context.state.head }
                 let chunks = try await chunks(of: repo.records, sequence: head.sequence + 1)
                 let prepared = try await withCurrentInLane(actor) { [self] context, rows in
                     guard context.state.head == head else { throw EventLogError.headMoved(to: context.state.head) }
+                    // Judged for an enrollment that is over, the records are not those of another; and its blocks may be gone.
+                    guard let membership = context.state.membership, membership.sequence == member.membership.sequence else {
+                        throw Refusal.notEnrolled
+                    }
+                    guard member.membership.boundaries.allSatisfy(membership.boundaries.contains) else {
+                        throw Refusal.invalidRequest("boundaries were taken away while the file was read; import it again")
+                    }
                     return try prepareImport(repo, chunks, of: actor, agent: agent, use: use, context: context, rows: rows)
                 }
                 try await append(prepared.append)
@@ -80,12 +87,12 @@ extension Engine {
     /// Verifies the file from start to end, judges the records as they are found, and stages their blocks in the log: what is held in
     /// memory does not grow with them. Nothing refers to the blocks before the import's event; where it is refused they are removed.
     private func judge(
-        _ source: ImportSource, of actor: DID, options: ImportOptions, progress: @Sendable (Int, Int) async throws -> Void
+        _ source: ImportSource, of member: EnrollmentSummary, options: ImportOptions, progress: @Sendable (Int, Int) async throws -> Void
     ) async throws -> JudgedRepo {
         let authority = try requireAuthority()
-        guard let membership = try await enrollment(of: actor)?.membership else { throw Refusal.notEnrolled }
+        let actor = member.did
         let judge = ImportJudge(
-            rules: RecordRules(terms: authority.terms, held: membership.boundaries), lexicons: lexicons, options: options)
+            rules: RecordRules(terms: authority.terms, held: member.membership.boundaries), lexicons: lexicons, options: options)
         var scan = try ImportScan(source, of: actor, verifyingKey: options.verifyingKey)
         var records: [JudgedRecord] = []
         var refused: [RefusedRecord] = []
@@ -100,6 +107,8 @@ extension Engine {
             } take: { batch in
                 records += batch.records
                 refused += batch.refused
+                // Nobody waits to the end of a long file for somebody who has left.
+                guard try await enrollment(of: actor)?.membership.sequence == member.membership.sequence else { throw Refusal.notEnrolled }
                 try await progress(batch.end, source.size)
             }
             let report = try scan.report()

@@ -96,24 +96,29 @@ extension Engine {
         }
     }
 
-    /// The digest of the rows that the log gives up to a position, folded in memory: what the stored ones must be (I8).
+    /// The digest of the rows that the log gives up to a position, folded in memory: what the stored ones must be (I8). Where an import's
+    /// content went with a later leave, no rows can be folded at a position between the two.
     package func digestFromLog(of actor: DID?, until position: UInt64) async throws -> DigestReport {
         var deployment = DeploymentDigest()
         var events: UInt64 = 0
         try await forEachActor(actor) { [self] did in
             let rows = MemoryActorRows()
-            var after: UInt64 = 0
-            fold: while true {
-                let page = try await log.events(of: did, after: after, limit: 256)
-                let due = page.prefix { $0.position.map { $0 <= position } ?? false }
-                let chunks = try await chunks(of: Array(due), actor: did)
-                try ActorContext.of(did, in: rows).apply(Array(due), chunks: chunks, to: rows)
-                after += UInt64(due.count)
-                if page.isEmpty || due.count < page.count { break fold }
+            let context = try ActorContext.of(did, in: rows)
+            do {
+                while let step = try await nextStep(of: did, upon: context.state, until: position, limit: 256) {
+                    try context.apply(step, to: rows)
+                }
+            } catch FoldError.chunkMissing(let actor, let sequence, let cid) {
+                guard try await lastErasure(of: did, after: sequence) != nil else {
+                    throw FoldError.chunkMissing(actor: actor, at: sequence, cid: cid)
+                }
+                throw OperatorFailure(
+                    exitCode: 1, name: "ContentErased",
+                    message: "what \(did) imported by event \(sequence) was erased later, and nothing can be folded between the two")
             }
-            guard after > 0 else { return }
+            guard context.state.head.sequence > 0 else { return }
             deployment.add(did, digest: try ActorDigest.of(rows))
-            events += after
+            events += context.state.head.sequence
         }
         return DigestReport(digest: deployment.text(), events: events, actors: deployment.actors, source: "log")
     }

@@ -31,6 +31,12 @@ extension Engine {
         switch command {
         case .enroll(let did, let boundaries, let pds):
             try await emit(.object(try await enroll(did, boundaries: boundaries, pds: pds, by: try operatorAgent()).value))
+        case .unenroll(let did, let keepsContent):
+            let content: AccountLeave.Content = keepsContent ? .kept : .erase
+            try await leave(did, content: content, reason: "", by: try operatorAgent())
+            try await emit(
+                .object(["did": .string(did.description), "unenrolled": true, "content": .string(content.rawValue)]))
+        case .rekey(let did): try await emit(.object(try await changeKey(of: did, by: try operatorAgent()).value))
         case .changeBoundaries(let did, let change):
             try await emit(.object(try await changeBoundaries(of: did, change, by: try operatorAgent()).boundariesValue))
         case .boundaries(let did):

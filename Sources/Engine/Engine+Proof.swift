@@ -14,7 +14,7 @@ extension Engine {
         of path: RecordPath, of owner: DID, to caller: Caller, showsNeighbours: Bool = false
     ) async throws -> Readable<[UInt8]>? {
         let viewer = try await viewer(of: caller)
-        guard try await hasLog(owner) else { return nil }
+        guard try await mayBeMember(owner) else { return nil }
         let selection = ReadPolicy.selection(of: owner, for: viewer)
         let found: ProofPath? = try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil, let repo = context.state.repo else { return nil }
@@ -29,7 +29,8 @@ extension Engine {
                 guard let neighbour = RecordPath(key), let row = try rows.record(neighbour) else { return nil }
                 scopes.append(row.scope(owner))
             }
-            return ProofPath(commit: repo.commit(of: owner), nodes: blocks.map(\.bytes), record: row?.cid, scopes: scopes)
+            return ProofPath(
+                commit: repo.commit(of: owner), sequence: repo.sequence, nodes: blocks.map(\.bytes), record: row?.cid, scopes: scopes)
         }
         guard let found else { return nil }
         var car: [UInt8] = []
@@ -37,8 +38,10 @@ extension Engine {
         CARWriter.encodeBlock(found.commit.block, cid: found.commit.cid, into: &car)
         for node in found.nodes { CARWriter.encodeBlock(node, cid: CID(hashing: node), into: &car) }
         if let cid = found.record {
-            guard let bytes = try await log.block(cid, of: owner) else { throw EventLogError.malformed("record block \(cid) is missing") }
-            CARWriter.encodeBlock(bytes, cid: cid, into: &car)
+            let block = try await log.block(cid, of: owner)
+            guard try await stillServes(owner, madeBy: found.sequence) else { return nil }
+            guard let block else { throw EventLogError.malformed("record block \(cid) is missing") }
+            CARWriter.encodeBlock(block, cid: cid, into: &car)
         }
         if caller == .user(owner) { return ReadPolicy.releaseAccount(car, of: owner, to: viewer) }
         return ReadPolicy.releasePage(car, of: found.scopes, to: viewer)
@@ -46,6 +49,8 @@ extension Engine {
 
     private struct ProofPath: Sendable {
         let commit: Commit
+        /// Of the event that carries the commit.
+        let sequence: UInt64
         let nodes: [[UInt8]]
         let record: CID?
         /// Of every key in the nodes, or of the record alone where neighbours may be shown; empty for the owner.
@@ -69,7 +74,7 @@ extension Engine {
     /// The newest commit, for those who may have the whole repo.
     package func latestCommit(of owner: DID, to caller: Caller) async throws -> Readable<(commit: CID, rev: TID)>? {
         let viewer = try await viewer(of: caller)
-        guard try await hasLog(owner) else { return nil }
+        guard try await mayBeMember(owner) else { return nil }
         let found = try await withCurrent(owner) { context, rows -> (commit: CID, rev: TID, isBounded: Bool)? in
             guard context.state.membership != nil, let repo = context.state.repo else { return nil }
             return (repo.commit, repo.rev, try rows.everyRecordHasBoundary())
@@ -81,7 +86,7 @@ extension Engine {
 
     /// The collections of a repo, for its owner alone.
     package func collections(of owner: DID, to caller: Caller) async throws -> Readable<[NSID]>? {
-        guard try await hasLog(owner) else { return nil }
+        guard try await mayBeMember(owner) else { return nil }
         let viewer = try await viewer(of: caller)
         return try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil else { return nil }

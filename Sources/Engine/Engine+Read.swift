@@ -29,13 +29,13 @@ extension Engine {
     package func record(at path: RecordPath, of owner: DID, cid: CID? = nil, to caller: Caller) async throws -> Readable<RecordContent>? {
         let viewer = try await viewer(of: caller)
         guard let row = try await visibleRow(at: path, of: owner, to: viewer), cid == nil || row.content.cid == cid else { return nil }
-        let contents = try await contents(of: [row.content], owner: owner)
-        return contents.first.flatMap { ReadPolicy.release($0, of: row.content.scope(owner), to: viewer) }
+        let contents = try await servedContents(of: [row.content], owner: owner)
+        return contents?.first.flatMap { ReadPolicy.release($0, of: row.content.scope(owner), to: viewer) }
     }
 
     /// The row of a record that the viewer may read; another is not even looked at, so that it takes as long as none (I12).
     func visibleRow(at path: RecordPath, of owner: DID, to viewer: Viewer) async throws -> Readable<RecordRow>? {
-        guard try await hasLog(owner) else { return nil }
+        guard try await mayBeMember(owner) else { return nil }
         let selection = ReadPolicy.selection(of: owner, for: viewer)
         return try await withCurrent(owner) { context, rows in
             guard context.state.membership != nil, let row = try rows.record(path, selection) else { return nil }
@@ -52,7 +52,7 @@ extension Engine {
         in collection: NSID, of owner: DID, after: RecordKey?, reversed: Bool, limit: Int, to caller: Caller
     ) async throws -> Readable<RecordPage>? {
         let viewer = try await viewer(of: caller)
-        guard try await hasLog(owner) else { return nil }
+        guard try await mayBeMember(owner) else { return nil }
         let selection = ReadPolicy.selection(of: owner, for: viewer)
         // One row more than the page shows whether there is more.
         let visible: [RecordRow] = try await withCurrent(owner) { context, rows in
@@ -60,7 +60,7 @@ extension Engine {
             return try rows.records(collection, selection, in: KeyRange(after: after, reversed: !reversed, limit: limit + 1))
         }
         let page = Array(visible.prefix(Self.countOnPage(visible.map(\.size), limit: limit)))
-        let contents = try await contents(of: page, owner: owner)
+        guard let contents = try await servedContents(of: page, owner: owner) else { return nil }
         let cursor = visible.count > page.count ? page.last?.path.recordKey : nil
         return ReadPolicy.releasePage(RecordPage(records: contents, cursor: cursor), of: page.map { $0.scope(owner) }, to: viewer)
     }
@@ -76,11 +76,22 @@ extension Engine {
         return min(limit, sizes.count)
     }
 
+    /// The records behind rows of a member; nil where the member has left since the rows were read, whatever became of the bytes.
+    func servedContents(of rows: [RecordRow], owner: DID) async throws -> [RecordContent]? {
+        guard let oldest = rows.map(\.sequence).min() else { return [] }
+        let blocks = try await log.blocks(rows.map(\.cid), of: owner)
+        guard try await stillServes(owner, madeBy: oldest) else { return nil }
+        return try contents(of: rows, in: blocks, owner: owner)
+    }
+
     /// The records behind rows, their bytes from the log, where they are compared with their CIDs.
     func contents(of rows: [RecordRow], owner: DID) async throws -> [RecordContent] {
         guard !rows.isEmpty else { return [] }
-        let blocks = try await log.blocks(rows.map(\.cid), of: owner)
-        return try rows.map { row in
+        return try contents(of: rows, in: try await log.blocks(rows.map(\.cid), of: owner), owner: owner)
+    }
+
+    private func contents(of rows: [RecordRow], in blocks: [CID: [UInt8]], owner: DID) throws -> [RecordContent] {
+        try rows.map { row in
             guard let bytes = blocks[row.cid] else { throw EventLogError.brokenChain(actor: owner, at: row.sequence) }
             return RecordContent(uri: try row.path.uri(of: owner), cid: row.cid, value: try DAGCBOR.decode(bytes))
         }

@@ -14,7 +14,7 @@ extension Engine {
         guard !retired.isEmpty else { return [] }
         var members = Dictionary(uniqueKeysWithValues: retired.map { (BoundaryName.qualified($0, service: service), 0) })
         try await forEachActor { [self] actor in
-            let held = try await withCurrent(actor) { context, _ in context.state.membership?.boundaries ?? .empty }
+            let held = try await enrollment(of: actor)?.membership.boundaries ?? .empty
             for boundary in held where members[boundary] != nil { members[boundary]! += 1 }
         }
         return retired.sorted().map { ($0, members[BoundaryName.qualified($0, service: service)] ?? 0) }

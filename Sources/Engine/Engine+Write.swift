@@ -13,9 +13,9 @@ extension Engine {
         for write in request.writes where write.action != .delete && !RecordRules.isStratos(write.collection) {
             throw Refusal.invalidCollection
         }
-        guard try await log.head(of: request.repo).sequence > 0 else { throw Refusal.notEnrolled }  // A stranger gets no files.
+        guard try await mayBeMember(request.repo) else { throw Refusal.notEnrolled }
         let parents = try await judgeParents(of: request)
-        return try await inLane(request.repo) {
+        return try await inMembersLane(request.repo) {
             if let earlier = try await receipt(ofEarlier: request) { return earlier }
             let prepared = try await withCurrentInLane(request.repo) { [self] context, rows in
                 try prepare(request, parents: parents, context: context, rows: rows)
@@ -80,23 +80,21 @@ extension Engine {
 
     /// On the actor's thread: an event without blocks and without a commit, signed and folded. Nothing has happened yet.
     func prepare(
-        _ body: EventBody, of actor: DID, context: ActorContext, rows: any ActorRows, use: SingleUse? = nil
+        _ body: EventBody, of actor: DID, context: ActorContext, rows: any ActorRows, use: SingleUse? = nil, erasesBlocks: Bool = false
     ) throws -> Append {
         let state = context.state
         let event = try SignedEvent.sign(
             body, after: state.head, of: actor, time: state.head.nextTime(now: now), with: try signing(state.tagKey))
-        let append = Append(actor: actor, after: state.head, events: [event], use: use)
+        let append = Append(actor: actor, after: state.head, events: [event], use: use, erasesBlocks: erasesBlocks)
         try context.prepare(append, upon: rows)
         return append
     }
 
     /// The key that signs the actor's commits, which must be the one that the log says.
+    /// - Throws: `LostKey` where it is not; what can be done about it is done in `inMembersLane`.
     func signingKey(of actor: DID, _ context: ActorContext) throws -> PrivateKey {
         if let key = context.signingKey { return key }
-        guard let key = try keys.read(actor), key.publicKey == context.state.signingKey else {
-            throw OperatorFailure(
-                exitCode: 3, name: "KeyMissing", message: "the signing key of \(actor) is not in the data directory, or is another one")
-        }
+        guard let key = try keys.read(actor), key.publicKey == context.state.signingKey else { throw LostKey(actor: actor) }
         context.signingKey = key
         return key
     }
@@ -121,6 +119,12 @@ extension Engine {
         guard let client = request.client else { return nil }
         let scope = RequestRow.scope(actor: request.repo, by: request.agent, request: client)
         guard let row = try await log.request(scope), row.counts(at: now) else { return nil }
+        // What was written before the content went is not there any more, so a repeat is a new request.
+        let erased = try await withCurrentInLane(request.repo) { context, _ in
+            guard context.state.membership != nil else { throw Refusal.notEnrolled }
+            return context.state.erasedThrough
+        }
+        guard erased == 0 || row.sequence > erased else { return nil }
         guard row.input == client.input else {
             throw Refusal.invalidRequest("this idempotency key was used for another input")
         }

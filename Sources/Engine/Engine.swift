@@ -25,15 +25,19 @@ package struct ActorKeys: Sendable {
     package let read: @Sendable (DID) throws -> PrivateKey?
     /// Keeps an actor's new key in the place of an older one, durable on return.
     package let keep: @Sendable (PrivateKey, DID) throws -> Void
+    /// Takes an actor's key away, and whatever a crash has left of others beside it; durable on return. Nothing where there is none.
+    package let remove: @Sendable (DID) throws -> Void
     /// A key that nobody had before.
     package let make: @Sendable () throws -> PrivateKey
 
     package init(
         read: @escaping @Sendable (DID) throws -> PrivateKey?, keep: @escaping @Sendable (PrivateKey, DID) throws -> Void,
+        remove: @escaping @Sendable (DID) throws -> Void,
         make: @escaping @Sendable () throws -> PrivateKey = { PrivateKey.generate(.p256) }
     ) {
         self.read = read
         self.keep = keep
+        self.remove = remove
         self.make = make
     }
 }
@@ -201,20 +205,22 @@ package final class Engine: Sendable {
         }
         let head = try await log.head(of: actor)
         var standing = try await standing(of: actor)
-        if try await !isPrefix(standing, of: head, actor: actor) {
+        if try await !isPrefix(standing.head, of: head, actor: actor) {
             logger.warning("rows of another history dropped", metadata: ["actor": .string(actor.description)])
             _ = try await readModel.drop(actor)
-            standing = .empty
+            standing = ActorState(did: actor)
         }
         // The rows may be closed for others' sake between two pages: what was folded is in them, and they are opened again.
-        while standing.sequence < head.sequence {
-            let events = try await log.events(of: actor, after: standing.sequence, limit: Self.catchUpMax)
-            guard !events.isEmpty else { throw EventLogError.brokenChain(actor: actor, at: standing.sequence + 1) }
-            let chunks = try await chunks(of: events, actor: actor)
+        // Whoever has left with everything gets no rows again that would only be removed once more.
+        let erasure = standing.head.sequence < head.sequence ? try await erasure(at: head, of: actor) : nil
+        while standing.head.sequence < head.sequence {
+            guard let step = try await nextStep(of: actor, upon: standing, erasure: erasure, limit: Self.catchUpMax) else {
+                throw EventLogError.brokenChain(actor: actor, at: standing.head.sequence + 1)
+            }
             standing = try await readModel.withActor(actor) { rows in
                 let context = try ActorContext.of(actor, in: rows)
-                try context.apply(events, chunks: chunks, to: rows)
-                return context.state.head
+                try context.apply(step, to: rows)
+                return context.state
             }
         }
         try await readModel.withActor(actor) { [enrollments] rows in
@@ -223,8 +229,8 @@ package final class Engine: Sendable {
         }
     }
 
-    private func standing(of actor: DID) async throws -> Head {
-        try await readModel.withActor(actor) { rows in try ActorContext.of(actor, in: rows).state.head }
+    private func standing(of actor: DID) async throws -> ActorState {
+        try await readModel.withActor(actor) { rows in try ActorContext.of(actor, in: rows).state }
     }
 
     /// Whether rows that stand at `standing` are a fold of the log that ends at `head`.
@@ -232,18 +238,6 @@ package final class Engine: Sendable {
         guard standing.sequence > 0 else { return true }
         guard standing.sequence < head.sequence else { return standing == head }
         return try await log.events(of: actor, after: standing.sequence - 1, limit: 1).first?.cid == standing.event
-    }
-
-    /// The chunks of the imports among some events.
-    func chunks(of events: [StoredEvent], actor: DID) async throws -> [CID: [UInt8]] {
-        var cids: [CID] = []
-        for stored in events {
-            guard let body = stored.body, try Event(bytes: stored.bytes).kind == .repoImport,
-                case .repoImport(let bulk) = try EventBody(kind: .repoImport, bytes: body)
-            else { continue }
-            cids += bulk.chunks
-        }
-        return cids.isEmpty ? [:] : try await log.blocks(cids, of: actor)
     }
 
     /// Appends what was decided and folded (`ActorContext.prepare`), and moves the rows with it (architecture, section 4). Only in

@@ -7,6 +7,9 @@ import Projections
 package enum OperatorCommand: Hashable, Sendable {
     /// Boundaries are bare or qualified names; none given: the service's default for new members.
     case enroll(did: DID, boundaries: [String], pds: String?)
+    case unenroll(did: DID, keepsContent: Bool)
+    /// Gives a member a new commit key.
+    case rekey(did: DID)
     case changeBoundaries(did: DID, BoundaryChange)
     case boundaries(did: DID)
     case enrollments
@@ -28,7 +31,7 @@ package enum OperatorCommand: Hashable, Sendable {
     /// folds the log again signs nothing.
     package var appends: Bool {
         switch self {
-        case .enroll, .changeBoundaries, .importRepo: true
+        case .enroll, .unenroll, .rekey, .changeBoundaries, .importRepo: true
         case .boundaries, .enrollments, .auditReads, .rebuild, .dropProjections, .export, .get, .usage, .digest, .verify, .logShow,
             .logTail, .logStatistics, .reactors:
             false
@@ -81,6 +84,9 @@ extension OperatorCommand {
         case .enroll(let did, let boundaries, let pds):
             Self.line(
                 "enroll", ["did": .string(did.description), "boundaries": .array(boundaries.map(Value.string)), "pds": .optional(pds)])
+        case .unenroll(let did, let keepsContent):
+            Self.line("unenroll", ["did": .string(did.description), "keepContent": .bool(keepsContent)])
+        case .rekey(let did): Self.line("rekey", ["did": .string(did.description)])
         case .changeBoundaries(let did, let change):
             Self.line(
                 "changeBoundaries",
@@ -128,6 +134,12 @@ extension OperatorCommand {
         case "enroll":
             guard let did = did("did"), let names = value["boundaries"]?.arrayValue else { return nil }
             self = .enroll(did: did, boundaries: names.compactMap(\.stringValue), pds: value["pds"]?.stringValue)
+        case "unenroll":
+            guard let did = did("did"), let keepsContent = value["keepContent"]?.boolValue else { return nil }
+            self = .unenroll(did: did, keepsContent: keepsContent)
+        case "rekey":
+            guard let did = did("did") else { return nil }
+            self = .rekey(did: did)
         case "changeBoundaries":
             guard let did = did("did"), let names = value["names"]?.arrayValue?.compactMap(\.stringValue),
                 let change = BoundaryChange(name: value["change"]?.stringValue ?? "", names: names)

@@ -48,6 +48,8 @@ final class ActorChain {
     private var tagKey: Leaf.TagKey?
     private var keyEpoch: UInt64 = 0
     private var isMember = false
+    /// Whether somebody who has left may have content here: it was kept, or the body that would say so is erased.
+    private var isKept = false
     /// Nil where it is not known: before the first enrollment, or because its body is erased.
     private var key: PublicKey?
     private var boundaries: BoundarySet?
@@ -157,7 +159,7 @@ final class ActorChain {
             (tagKey, key, boundaries, commit, isMember) = (nil, nil, nil, nil, true)
         case .accountKey: (key, commit) = (nil, nil)
         case .accountBoundaries: boundaries = nil
-        case .accountLeave: isMember = false
+        case .accountLeave: (isMember, isKept) = (false, true)
         case .repoWrite, .repoImport: commit = nil
         default: break
         }
@@ -178,8 +180,9 @@ final class ActorChain {
         case .accountAttest(let attest): check(attest.attestation, rules, &note)
         case .accountKey(let change): follow(change, event, rules, &note)
         case .accountLeave(let leave):
-            note.unless(isMember, "format", "somebody who is not enrolled leaves")
-            isMember = false
+            // What was kept when somebody left can be taken away by one more leave.
+            note.unless(isMember || (isKept && leave.content == .erase), "format", "somebody who is not enrolled leaves")
+            (isMember, isKept) = (false, leave.content == .kept)
             if leave.content == .erase { erased.blocksThrough = event.sequence }
         case .repoWrite(let write):
             follow(write.commit, event, rules, &note)

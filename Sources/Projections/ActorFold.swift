@@ -26,6 +26,7 @@ package struct ActorFold {
     private var tree: MST
     private let row: (RecordPath) throws -> RecordRow?
     private let usage: [NSID: Usage]
+    private let erasedThrough: UInt64
 
     package var state: ActorState { changes.state }
 
@@ -34,13 +35,18 @@ package struct ActorFold {
     ///   - tree: the repo's tree as it stands; the empty one before the first commit.
     ///   - row: the record at a path as it stands.
     ///   - usage: what the records of each collection come to as they stand.
+    ///   - erasedThrough: the number of a leave, among the events that will be folded, which takes all content before it away. Of the events
+    ///     up to it only that is folded which outlives it, and this is the same as with all of them: chunks of operations are not
+    ///     asked for, since they went with the content. Only from that leave on do the changes say how the rows stand.
     package init(
-        upon state: ActorState, tree: MST, row: @escaping (RecordPath) throws -> RecordRow?, usage: [NSID: Usage]
+        upon state: ActorState, tree: MST, row: @escaping (RecordPath) throws -> RecordRow?, usage: [NSID: Usage],
+        erasedThrough: UInt64 = 0
     ) {
         changes = ActorChanges(from: state)
         self.tree = tree
         self.row = row
         self.usage = usage
+        self.erasedThrough = erasedThrough
     }
 
     /// The actor's tree after the folded events; `changes` then hold the nodes that came and went. Where there is no repo there are no
@@ -69,6 +75,7 @@ package struct ActorFold {
             throw FoldError.unknownKind(actor: state.did, at: at, kind: kind)
         }
         changes.state.head = Head(sequence: at, event: stored.cid, time: event.time)
+        guard at >= erasedThrough else { return foldWhatOutlives(body) }
         switch body {
         case .accountEnroll(let enroll): try fold(enroll, at: at, time: event.time)
         case .accountBoundaries(let change):
@@ -81,7 +88,7 @@ package struct ActorFold {
             try fold(change.commit, at: at)
         case .accountLeave(let leave):
             changes.state.membership = nil
-            if leave.content == .erase { clear() }
+            if leave.content == .erase { clear(at: at) }
         case .repoWrite(let write):
             for operation in write.operations { try fold(operation, rev: write.commit.rev, at: at) }
             try fold(write.commit, at: at)
@@ -96,9 +103,20 @@ package struct ActorFold {
         }
     }
 
+    /// What an event leaves behind that no erasure takes away: the keys in force, and the rev that the next one must exceed.
+    private mutating func foldWhatOutlives(_ body: EventBody) {
+        switch body {
+        case .accountEnroll(let enroll): (changes.state.signingKey, changes.state.tagKey) = (enroll.key, enroll.tagKey)
+        case .accountKey(let change): changes.state.signingKey = change.key
+        default: break
+        }
+        if let rev = body.commit?.rev { changes.state.revFloor = rev }
+    }
+
     private mutating func fold(_ enroll: AccountEnroll, at sequence: UInt64, time: Timestamp) throws {
         changes.state.membership = Membership(
-            enrolledAt: time, boundaries: enroll.boundaries, pds: enroll.pds, recordKey: enroll.recordKey, attestation: enroll.attestation)
+            enrolledAt: time, sequence: sequence, boundaries: enroll.boundaries, pds: enroll.pds, recordKey: enroll.recordKey,
+            attestation: enroll.attestation)
         changes.state.signingKey = enroll.key
         changes.state.tagKey = enroll.tagKey
         try fold(enroll.commit, at: sequence)
@@ -206,7 +224,8 @@ package struct ActorFold {
         changes.state.revFloor = commit.rev
     }
 
-    private mutating func clear() {
+    private mutating func clear(at sequence: UInt64) {
+        changes.state.erasedThrough = sequence
         changes.clears = true
         changes.created = []
         changes.records = [:]

@@ -10,10 +10,12 @@ extension ActorState {
             "did": .string(did.description), "sequence": .integer(Int64(head.sequence)), "tagKey": .bytes(tagKey),
             "event": head.event.map(Value.link) ?? .null, "time": .optional(head.time?.description),
             "signingKey": .optional(signingKey?.didKey), "revFloor": .optional(revFloor?.description),
+            "erasedThrough": .integer(Int64(erasedThrough)),
         ]
         if let membership {
             row["membership"] = [
-                "enrolledAt": .string(membership.enrolledAt.description), "boundaries": .array(membership.boundaries.map(Value.string)),
+                "enrolledAt": .string(membership.enrolledAt.description), "sequence": .integer(Int64(membership.sequence)),
+                "boundaries": .array(membership.boundaries.map(Value.string)),
                 "pds": .optional(membership.pds), "recordKey": .optional(membership.recordKey?.description),
                 "attestation": [
                     "signature": .bytes(membership.attestation.signature),
@@ -33,10 +35,11 @@ extension ActorState {
     /// Reads a stored row; nil where it is not one of this version.
     package init?(row: Value) {
         guard let didText = row["did"]?.stringValue, let did = try? DID(didText), let sequence = row["sequence"]?.integerValue,
-            let tagKey = row["tagKey"]?.bytesValue
+            let tagKey = row["tagKey"]?.bytesValue, let erasedThrough = row["erasedThrough"]?.integerValue, erasedThrough >= 0
         else { return nil }
         self.init(did: did)
         self.tagKey = tagKey
+        self.erasedThrough = UInt64(erasedThrough)
         if sequence > 0 {
             guard let event = row["event"]?.linkValue, let time = row["time"]?.stringValue.flatMap({ try? Timestamp($0) }) else {
                 return nil
@@ -59,12 +62,13 @@ extension ActorState {
 extension Membership {
     fileprivate init?(row: Value) {
         guard let enrolledAt = row["enrolledAt"]?.stringValue.flatMap({ try? Timestamp($0) }),
+            let sequence = row["sequence"]?.integerValue, sequence > 0,
             let names = row["boundaries"]?.arrayValue?.compactMap(\.stringValue), let boundaries = try? BoundarySet(names),
             let signature = row["attestation"]?["signature"]?.bytesValue, signature.count == 64,
             let signingKey = row["attestation"]?["signingKey"]?.stringValue.flatMap({ try? PublicKey(didKey: $0) })
         else { return nil }
         self.init(
-            enrolledAt: enrolledAt, boundaries: boundaries, pds: row["pds"]?.stringValue,
+            enrolledAt: enrolledAt, sequence: UInt64(sequence), boundaries: boundaries, pds: row["pds"]?.stringValue,
             recordKey: row["recordKey"]?.stringValue.flatMap { try? RecordKey($0) },
             attestation: Attestation(signature: signature, signingKey: signingKey))
     }

@@ -65,8 +65,22 @@ package struct ActorDirectory: Sendable {
 
     /// The key that signs this actor's commits; nil where there is none.
     package func signingKey(of actor: DID) throws(KeysError) -> PrivateKey? {
-        guard access(key(of: actor), F_OK) == 0 else { return nil }
-        return try KeyFile.read(path: key(of: actor), curve: .p256)
+        do throws(KeysError) { return try KeyFile.read(path: key(of: actor), curve: .p256) } catch {
+            // Only what is not there is absent; what cannot be looked at may well be there.
+            guard case .file(_, .missing) = error else { throw error }
+            return nil
+        }
+    }
+
+    /// Takes an actor's key away, and those beside it that a crash kept from getting its name; durable on return.
+    package func removeKey(of actor: DID) throws(ActorStoreError) {
+        let folder = folder(of: actor)
+        let names = try Self.entries(of: folder).filter { $0 == "signing_key" || ($0.hasPrefix(".signing_key.") && $0.hasSuffix(".new")) }
+        guard !names.isEmpty else { return }
+        for name in names where unlink("\(folder)/\(name)") != 0 && errno != ENOENT {
+            throw .directory(path: "\(folder)/\(name)", code: errno)
+        }
+        try Self.sync(folder)
     }
 
     /// Keeps an actor's new key in the place of an older one, durable on return.

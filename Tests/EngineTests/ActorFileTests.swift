@@ -39,7 +39,7 @@ struct ActorFileTests {
             let rows = MemoryActorRows()
             var digests = [try ActorDigest.of(rows)]
             for event in events {
-                try ActorContext.of(actor, in: rows).apply([event], chunks: [:], to: rows)
+                try ActorContext.of(actor, in: rows).apply(.events([event], chunks: [:]), to: rows)
                 digests.append(try ActorDigest.of(rows))
             }
             self.digests = digests
@@ -48,7 +48,7 @@ struct ActorFileTests {
         /// Folds the event after those that the rows stand at.
         func applyNext(to database: ActorDatabase) throws {
             let context = try ActorContext.of(actor, in: database)
-            try context.apply([events[Int(context.state.head.sequence)]], chunks: [:], to: database)
+            try context.apply(.events([events[Int(context.state.head.sequence)]], chunks: [:]), to: database)
         }
 
         func standing(_ database: ActorDatabase) throws -> Int { Int(try database.state()?.head.sequence ?? 0) }

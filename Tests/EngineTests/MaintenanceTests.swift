@@ -132,6 +132,7 @@ struct MaintenanceTests {
         options.verifyingKey = "did:key:x"
         let did = SimulatedDeployment.actor(1)
         let commands: [OperatorCommand] = [
+            .unenroll(did: did, keepsContent: true), .unenroll(did: did, keepsContent: false), .rekey(did: did),
             .enroll(did: did, boundaries: ["a", "b"], pds: nil), .enroll(did: did, boundaries: [], pds: "https://pds.example"),
             .importRepo(did: did, path: "/x", options: options), .importRepo(did: did, path: "/x", options: ImportOptions()),
             .export(did: did), .get(uri: try ATURI("at://\(did)/zone.stratos.feed.post/x")), .usage(did: nil), .usage(did: did),
@@ -142,7 +143,10 @@ struct MaintenanceTests {
         for command in commands { #expect(OperatorCommand(command.encoded) == command) }
         // A position past every one is past every one on the other side too.
         #expect(OperatorCommand(OperatorCommand.digest(actor: nil, until: .max).encoded) == .digest(actor: nil, until: UInt64(Int64.max)))
-        for bad: Value in [.null, [:], ["command": "nothing"], ["command": "export"], ["command": "logTail", "count": -1]] {
+        for bad: Value in [
+            .null, [:], ["command": "nothing"], ["command": "export"], ["command": "unenroll", "did": .string(did.description)],
+            ["command": "logTail", "count": -1],
+        ] {
             #expect(OperatorCommand(bad) == nil)
         }
     }

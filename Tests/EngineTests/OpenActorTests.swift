@@ -77,7 +77,7 @@ struct OpenActorTests {
         defer { databases.close() }
         let alice = it.alice
         let applied = try await databases.withActor(alice) { rows in
-            try ActorContext.of(alice, in: rows).apply(events, chunks: [:], to: rows)
+            try ActorContext.of(alice, in: rows).apply(.events(events, chunks: [:]), to: rows)
             return (isUnwritten: (rows as? ActorDatabase)?.isUnwritten, record: try rows.record(path(.tid(4)))?.cid)
         }
         #expect(applied.isUnwritten == true && applied.record != nil)

@@ -73,7 +73,7 @@ package struct SimulatedDeployment: Sendable {
         engine = Engine(
             log: log, readModel: options.readModel(databases),
             keys: ActorKeys(
-                read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) },
+                read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }, remove: { try files.removeKey(of: $0) },
                 make: { try PrivateKey(curve: .p256, rawBytes: chance.keyBytes()) }),
             authority: authority, lexicons: .embedded, surroundings: surroundings,
             logger: Logger(label: "stratos", factory: { _ in SwiftLogNoOpLogHandler() }), waitingMax: options.waitingMax,
@@ -123,6 +123,10 @@ package struct SimulatedDeployment: Sendable {
     package func enroll(_ did: DID, _ boundaries: [String] = []) async throws -> EnrollmentSummary {
         try await engine.enroll(
             did, boundaries: boundaries, pds: "https://pds.example", by: Agent(did: try service, credential: .operator))
+    }
+
+    package func leave(_ did: DID, _ content: AccountLeave.Content) async throws {
+        try await engine.leave(did, content: content, reason: "asked", by: Agent(did: try service, credential: .operator))
     }
 
     /// A post that keeps every rule.

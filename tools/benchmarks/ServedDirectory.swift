@@ -39,7 +39,9 @@ final class OpenDirectory: Sendable {
             })
         engine = Engine(
             log: store, readModel: actors,
-            keys: ActorKeys(read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }), authority: authority,
+            keys: ActorKeys(
+                read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }, remove: { try files.removeKey(of: $0) }),
+            authority: authority,
             lexicons: .embedded, surroundings: surroundings, logger: Logger(label: "bench"))
     }
 
