@@ -60,7 +60,9 @@ func parsed<Parsed>(_ text: String, _ what: String, _ parse: (String) throws -> 
 }
 
 struct EnrollCommand: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(commandName: "enroll", abstract: "Make somebody a member, with a key and a repo.")
+    static let configuration = CommandConfiguration(
+        commandName: "enroll", abstract: "Make somebody a member, with a key and a repo.",
+        discussion: "Whom an operator or an administrator enrolls is enrolled, whatever STRATOS_ENROLLMENT_MODE and its lists say.")
 
     @Argument(help: "The DID to enroll.") var did: String
     @Option(help: "A boundary to grant, bare or qualified; may be given again. None: the service's default.") var boundary: [String] = []

@@ -73,8 +73,11 @@ struct DataDirectory {
         }
         let engine = Engine(
             log: store, readModel: actors,
-            keys: ActorKeys(read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }), authority: authority,
-            lexicons: .embedded, surroundings: surroundings, logger: logger, reactorStore: reactorStore)
+            keys: ActorKeys(
+                read: { try files.signingKey(of: $0) }, keep: { try files.keep($0, of: $1) }, remove: { try files.removeKey(of: $0) }),
+            authority: authority, lexicons: .embedded, surroundings: surroundings, logger: logger, reactorStore: reactorStore)
+        // A server does this beside its work; what else changes the log does it before.
+        if purpose == .change { await engine.carryOutErasures() }
         return DataDirectory(
             path: path, engine: engine, authority: authority, store: store, actors: actors, reactorStore: reactorStore)
     }
@@ -118,7 +121,8 @@ struct DataDirectory {
 
     /// What is to run beside a server.
     func housekeeping(_ logger: Logger) -> Housekeeping {
-        Housekeeping(store: store, now: { Timestamp(milliseconds: Surroundings.ofThisMachine.now() / 1000) }, logger: logger)
+        Housekeeping(
+            store: store, engine: engine, now: { Timestamp(milliseconds: Surroundings.ofThisMachine.now() / 1000) }, logger: logger)
     }
 
     /// Writes what waits and lets go of the directory.

@@ -2,6 +2,36 @@ import ATProto
 import ArgumentParser
 import Engine
 
+struct UnenrollCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "unenroll", abstract: "End a membership; from the answer on, nothing of the account is served.",
+        discussion:
+            "The records are erased, unless they are to be kept for a return. What was kept can be erased by the same command later.")
+
+    @Argument(help: "The member's DID.") var did: String
+    @Flag(help: "Keep the records and their key, unserved.") var keepContent = false
+    @OptionGroup var options: DataOptions
+
+    func run() async throws {
+        try await options.run(.unenroll(did: try parsed(did, "a DID") { try DID($0) }, keepsContent: keepContent))
+    }
+}
+
+struct AccountCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "account", abstract: "What is done for one member.", subcommands: [Rekey.self])
+
+    struct Rekey: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract:
+                "Give a member a new commit key, in the place of one that is stolen or cannot be read. A lost one is replaced by itself.")
+        @Argument(help: "The member's DID.") var did: String
+        @OptionGroup var options: DataOptions
+
+        func run() async throws { try await options.run(.rekey(did: try parsed(did, "a DID") { try DID($0) })) }
+    }
+}
+
 struct EnrollmentsCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(commandName: "enrollments", abstract: "List the members, one a line.")
 

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Authorization
+import Commands
 import Engine
 import EventLog
 import Glibc
@@ -29,6 +30,7 @@ struct ServeCommand: AsyncParsableCommand {
         defer { directory.close() }
         guard let authority = directory.authority else { preconditionFailure("a served directory is opened with authority") }
         warn(of: settings, logger)
+        say(settings.enrollmentTerms, logger)
         let engine = directory.engine
         let people = try ServiceFile.open(in: directory.path)
         defer { people.close() }
@@ -95,6 +97,18 @@ struct ServeCommand: AsyncParsableCommand {
                 message: error.errnoCode == EADDRINUSE
                     ? "port \(port) is in use: stop what listens there, or set another STRATOS_PORT"
                     : "cannot serve on port \(port): \(error)")
+        }
+    }
+
+    private static func say(_ terms: EnrollmentTerms, _ logger: Logger) {
+        logger.info(
+            "who may come in of their own accord",
+            metadata: [
+                "mode": .string(terms.mode.rawValue), "dids": .stringConvertible(terms.dids.count),
+                "servers": .stringConvertible(terms.pdsOrigins.count),
+            ])
+        if terms == EnrollmentTerms(mode: .allowlist) {
+            logger.warning("nobody may come in of their own accord: STRATOS_ENROLLMENT_MODE is allowlist, and no list is given")
         }
     }
 

@@ -9,9 +9,10 @@ struct Stratos: AsyncParsableCommand {
         commandName: "stratos", abstract: "Private, boundary-scoped records for AT Protocol, kept as a signed log of events.",
         version: version,
         subcommands: [
-            ServeCommand.self, DemoCommand.self, EnrollCommand.self, EnrollmentsCommand.self, BoundariesCommand.self, AuditCommand.self,
-            ImportCommand.self, ExportCommand.self, FollowCommand.self, GetCommand.self, UsageCommand.self, DigestCommand.self,
-            RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self, ReactorsCommand.self, RepoCommand.self,
+            ServeCommand.self, DemoCommand.self, EnrollCommand.self, UnenrollCommand.self, EnrollmentsCommand.self, AccountCommand.self,
+            BoundariesCommand.self, AuditCommand.self, ImportCommand.self, ExportCommand.self, FollowCommand.self, GetCommand.self,
+            UsageCommand.self, DigestCommand.self, RebuildCommand.self, ProjectionsCommand.self, VerifyCommand.self, LogCommand.self,
+            ReactorsCommand.self, RepoCommand.self,
             KeygenCommand.self, ConfigCommand.self,
         ])
 }

@@ -17,6 +17,16 @@ func administratorMethods(_ engine: Engine) throws -> [XRPCMethod] {
                 did, boundaries: boundaries, pds: call.input["pds"]?.stringValue, by: try call.agent())
             return .json(.map(status(enrollment, enrollment.membership)))
         },
+        XRPCMethod(id: try NSID("zone.stratos.admin.unenroll"), kind: .procedure, access: .administrator) { call in
+            let did = try did(call)
+            let content: AccountLeave.Content = call.input["keepContent"]?.boolValue ?? false ? .kept : .erase
+            do {
+                try await engine.leave(did, content: content, reason: call.input["reason"]?.stringValue ?? "", by: try call.agent())
+            } catch Refusal.notEnrolled {
+                throw XRPCError(.notFound, "NotFound", "user \(did) is not enrolled")
+            }
+            return .json(["did": .string(did.description), "unenrolled": true, "content": .string(content.rawValue)])
+        },
         try boundaryMethod("addBoundary", engine) { .add([$0["boundary"]?.stringValue ?? ""]) },
         try boundaryMethod("removeBoundary", engine) { .remove([$0["boundary"]?.stringValue ?? ""]) },
         try boundaryMethod("setBoundaries", engine) { .set(($0["boundaries"]?.arrayValue ?? []).compactMap(\.stringValue)) },

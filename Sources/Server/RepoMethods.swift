@@ -37,6 +37,13 @@ func repoMethods(_ engine: Engine, _ configuration: ServerConfiguration) throws 
             }
             return .json(["imported": .integer(Int64(receipt.imported))])
         },
+        XRPCMethod(
+            id: try NSID("zone.stratos.enrollment.unenroll"), kind: .procedure, access: .user, bodyIsOptional: true
+        ) { call in
+            try await engine.leave(
+                try call.user(), content: .erase, reason: "asked for by the account itself", by: try call.agent(), use: call.proven?.use)
+            return .json(["success": true])
+        },
         XRPCMethod(id: try NSID("zone.stratos.enrollment.status"), kind: .query, access: .open) { call in
             guard let did = call.did("did") else { throw XRPCError.invalidRequest("did parameter required") }
             guard let enrollment = try await engine.enrollment(of: did) else {
@@ -87,6 +94,9 @@ extension Response {
                             throw error
                         }
                     }
+                } catch Refusal.notEnrolled {
+                    engine.logger.info("an export was cut off, since its owner has left")
+                    throw Refusal.notEnrolled
                 } catch {
                     // A reader who goes is no error of ours.
                     if !isGone { engine.logger.error("an export was cut off", metadata: ["error": "\(error)"]) }

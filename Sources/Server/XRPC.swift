@@ -32,17 +32,20 @@ struct XRPCMethod: Sendable {
     let id: NSID
     let kind: Kind
     let access: Access
+    /// Whether a procedure without any input may come without a body and its type too.
+    let bodyIsOptional: Bool
     /// Brings other forms of the input that are in use into that of the lexicon, before it is checked.
     let normalize: @Sendable (Value) -> Value
     let handle: @Sendable (XRPCCall) async throws -> Response
 
     init(
-        id: NSID, kind: Kind, access: Access, normalize: @escaping @Sendable (Value) -> Value = { $0 },
+        id: NSID, kind: Kind, access: Access, bodyIsOptional: Bool = false, normalize: @escaping @Sendable (Value) -> Value = { $0 },
         handle: @escaping @Sendable (XRPCCall) async throws -> Response
     ) {
         self.id = id
         self.kind = kind
         self.access = access
+        self.bodyIsOptional = bodyIsOptional
         self.normalize = normalize
         self.handle = handle
     }
@@ -161,7 +164,8 @@ struct XRPCDispatcher: Sendable {
             guard !hasBody else { throw .invalidRequest("A request body was provided when none was expected") }
             return
         }
-        guard hasBody else { throw .invalidRequest("A request body is expected but none was provided") }
+        guard hasBody || method.bodyIsOptional else { throw .invalidRequest("A request body is expected but none was provided") }
+        guard hasBody || request.headers.contains(.contentType) else { return }
         guard let type = request.headers[.contentType] else {
             throw .invalidRequest("Request encoding (Content-Type) required but not provided")
         }
@@ -174,9 +178,11 @@ struct XRPCDispatcher: Sendable {
     }
 
     private func input(_ bytes: [UInt8], method: XRPCMethod) throws(XRPCError) -> Value {
-        guard !bytes.isEmpty else { throw .invalidRequest("A request body is expected but none was provided") }
+        guard !bytes.isEmpty || method.bodyIsOptional else {
+            throw .invalidRequest("A request body is expected but none was provided")
+        }
         do {
-            let value = method.normalize(try DataModelJSON.decode(bytes))
+            let value = method.normalize(bytes.isEmpty ? [:] : try DataModelJSON.decode(bytes))
             try lexicons.validate(input: value, of: method.id)
             return value
         } catch let error as DataModelJSONError {

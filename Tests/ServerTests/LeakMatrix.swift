@@ -26,6 +26,7 @@ struct MatrixPlace: Sendable {
     var key = LeakWorld.key
     /// Of the secret.
     let cid: String
+    var ownersRepoIsEmpty = false
 
     var uri: String { "at://\(owner)/\(LeakWorld.collection)/\(key)" }
     var hiddenURI: String { "at://\(owner)/\(LeakWorld.hiddenCollection)/\(key)" }
@@ -53,6 +54,9 @@ struct MatrixRow: Sendable {
     /// The verb that is not the route's own.
     private let wrongVerb: HTTPRequest.Method
     private let base: @Sendable (MatrixPlace) -> [Probe]
+
+    /// Whether asking changes the caller's own account.
+    var changesCaller: Bool { if case .ownWrite = rule { true } else { false } }
 
     /// What every route is tried with beside its own probes: headers and verbs that make other servers tell two absences apart.
     func probes(_ place: MatrixPlace) -> [Probe] {
@@ -160,7 +164,7 @@ extension MatrixRow {
                     Probe(name: "OPTIONS \(path)", verb: .options, method: path, target: path, expected: ExpectedAnswer(204))
                 }
             },
-        ]
+        ] + leaving
 
     private static let notFound = ExpectedAnswer(400, "RecordNotFound")
     private static let noRepo = ExpectedAnswer(400, "RepoNotFound")
@@ -239,7 +243,7 @@ extension MatrixRow {
                 Probe(
                     name: "an import of no repo", verb: .post, method: "zone.stratos.repo.importRepo",
                     target: "/xrpc/zone.stratos.repo.importRepo", type: "application/vnd.ipld.car", body: [1, 2, 3],
-                    expected: ExpectedAnswer(400, place.caller == .owner ? "RepoAlreadyExists" : "InvalidCar"))
+                    expected: ExpectedAnswer(400, place.caller == .owner && !place.ownersRepoIsEmpty ? "RepoAlreadyExists" : "InvalidCar"))
             ]
         },
         procedure("com.atproto.repo.createRecord", .ownWrite, absent: foreignRepo, opening: .members) { place in
@@ -306,6 +310,23 @@ extension MatrixRow {
             [[], [("limit", "1")], [("cursor", LeakWorld.owner)]]
         },
     ]
+    /// Last, since whoever asks is gone then, and nothing else of that caller's can be tried. The owner is asked about by those who come
+    /// later, and only tries.
+    private static let leaving: [MatrixRow] = [
+        procedure("zone.stratos.admin.unenroll", .blind, absent: given, opening: .administrators) { _ in
+            [["did": "did:web:new.example"], ["did": .string(LeakWorld.nobody), "keepContent": true, "reason": "asked for"]]
+        },
+        MatrixRow("zone.stratos.enrollment.unenroll", .members, .blind, wrongVerb: .get) { place in
+            let route = "zone.stratos.enrollment.unenroll"
+            let isTried = place.caller == .owner
+            return [
+                Probe(
+                    name: route, verb: .post, method: route, target: "/xrpc/\(route)", type: isTried ? "text/plain" : "application/json",
+                    body: Array("{}".utf8), expected: isTried ? ExpectedAnswer(400, "InvalidRequest") : given)
+            ]
+        },
+    ]
+
     private static let boundary: [Value] = [LeakWorld.subject, LeakWorld.nobody].map { did in
         ["did": .string(did), "boundary": Service.boundary("writers")]
     }

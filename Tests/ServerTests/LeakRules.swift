@@ -24,6 +24,18 @@ enum RecordState: String, CaseIterable, Sendable {
     case ownerOnly
     /// It was shared, and is no more.
     case deleted
+    /// It was shared, and its owner has left: the content is kept here…
+    case ownerLeft
+    /// …or went with the leave.
+    case ownerLeftErased
+    /// It was shared, its owner left with the content kept, and has come back to the same boundaries.
+    case ownerBack
+    /// The same, and the content went with the leave.
+    case ownerBackErased
+
+    var ownerHasLeft: Bool { self == .ownerLeft || self == .ownerLeftErased }
+    /// Whether there is somebody who may see it.
+    var exists: Bool { ![.absent, .deleted, .ownerLeft, .ownerLeftErased, .ownerBackErased].contains(self) }
 }
 
 /// What an answer must be.
@@ -64,15 +76,17 @@ enum LeakRule: Sendable {
         .anonymous: [],
         .stranger: [],
         .outsider: [],
-        .member: [.shared],
-        .owner: [.shared, .lacked, .ownerOnly],
-        .appView: [.shared, .lacked],
+        .member: [.shared, .ownerBack],
+        .owner: [.shared, .lacked, .ownerOnly, .ownerBack],
+        .appView: [.shared, .lacked, .ownerBack],
         .administrator: [],
     ]
 
     func cell(_ caller: MatrixCaller, _ state: RecordState) -> Cell {
+        // Who has left is a stranger to everybody, themselves too.
+        guard !state.ownerHasLeft else { return .hidden }
         let sees = Self.sees[caller, default: []].contains(state)
-        let exists = ![.absent, .deleted].contains(state)
+        let exists = state.exists
         return switch self {
         case .blind: .hidden
         case .record: sees ? .shown : .hidden
@@ -98,11 +112,12 @@ enum Opening: Sendable {
     case anybody
 
     /// What a caller who is kept out is told; nil for one who is let in.
-    func refusal(of caller: MatrixCaller) -> ExpectedAnswer? {
+    func refusal(of caller: MatrixCaller, _ state: RecordState) -> ExpectedAnswer? {
         switch (self, caller) {
         case (.anybody, _): nil
         case (.administrators, .administrator): nil
         case (.administrators, _): ExpectedAnswer(401, "AuthRequired")
+        case (_, .owner) where state.ownerHasLeft: ExpectedAnswer(401, "AuthenticationRequired")
         case (_, .stranger): ExpectedAnswer(400, "NotEnrolled")
         case (.members, .anonymous), (.members, .appView), (.members, .administrator): ExpectedAnswer(401, "AuthenticationRequired")
         default: nil

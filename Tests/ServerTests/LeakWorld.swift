@@ -2,6 +2,7 @@ import ATProto
 import Authorization
 import Devnet
 import Engine
+import EventLog
 import Foundation
 import HTTPTypes
 import Keys
@@ -39,7 +40,8 @@ final class LeakWorld: Sendable {
     /// By which credentials are judged.
     private let clock = TestClock()
 
-    init(_ state: RecordState) async throws {
+    /// - Parameter hasSecret: whether the record was ever there; all else is the same.
+    init(_ state: RecordState, hasSecret: Bool = true) async throws {
         self.state = state
         let generator = Mutex(SeededGenerator(seed: TestFiles.seed))
         let key: @Sendable () throws -> PrivateKey = {
@@ -67,7 +69,7 @@ final class LeakWorld: Sendable {
             switch state {
             case .absent, .ownerOnly: []
             case .lacked: ["writers"]
-            case .shared, .deleted: ["general"]
+            case .shared, .deleted, .ownerLeft, .ownerLeftErased, .ownerBack, .ownerBackErased: ["general"]
             }
         let secret = Self.record(Self.text, in: boundaries)
         cid = CID(hashing: DAGCBOR.encode(Self.stored(secret, Self.collection))).description
@@ -75,12 +77,25 @@ final class LeakWorld: Sendable {
             try await service.write(
                 Self.record("open", in: ["general", "others"]), at: neighbour, collection: Self.collection, as: Self.owner)
         }
-        guard state != .absent else { return }
-        for collection in [Self.collection, Self.hiddenCollection] {
+        for collection in [Self.collection, Self.hiddenCollection] where hasSecret && state != .absent {
             try await change("createRecord", ["record": secret, "validate": false], in: collection)
             guard state == .deleted else { continue }
             try await change("deleteRecord", [:], in: collection)
         }
+        service.clock.set(.seconds(30))
+        switch state {
+        case .absent, .lacked, .shared, .ownerOnly, .deleted: break
+        case .ownerLeft, .ownerBack: try await leave(.kept)
+        case .ownerLeftErased, .ownerBackErased: try await leave(.erase)
+        }
+        guard state == .ownerBack || state == .ownerBackErased else { return }
+        service.clock.set(.seconds(40))
+        try await service.enroll(Self.owner, ["general", "writers", "others"])
+    }
+
+    private func leave(_ content: AccountLeave.Content) async throws {
+        let owner = try DID(Self.owner)
+        try await service.engine.leave(owner, content: content, reason: "", by: Agent(did: owner, credential: .dev))
     }
 
     private func change(_ method: String, _ more: ValueMap, in collection: String) async throws {

@@ -88,7 +88,7 @@ final class Service: Sendable {
                 keep: { key, actor in
                     try watch.keep(key, as: "an actor's key")
                     try files.keep(key, of: actor)
-                }, make: settings.makeKey), authority: authority,
+                }, remove: { try files.removeKey(of: $0) }, make: settings.makeKey), authority: authority,
             lexicons: .embedded, surroundings: surroundings, logger: Logger(label: "test", factory: watch.handler))
         try watch.keep(key, as: "the service's key")
         configuration = ServerConfiguration(

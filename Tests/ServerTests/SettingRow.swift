@@ -103,6 +103,22 @@ struct SettingRow: Sendable {
         .init(
             name: "STORAGE_BACKEND", good: "sqlite", wrong: ["postgres", "mysql", "SQLite"],
             effect: .seen("SQLite format 3", without: "SQLite format 3") { String(decoding: $0.logFile?.prefix(15) ?? [], as: UTF8.self) }),
+        // What they admit is tried where they are asked; here, that the service has understood them.
+        .init(
+            name: "STRATOS_ENROLLMENT_MODE", good: "open", wrong: ["invite", "Open"],
+            effect: .seen("mode=open", without: "nobody") { subject in
+                if subject.said.contains("nobody may come in of their own accord") { return "nobody" }
+                return subject.said.firstMatch(of: /mode=[a-z]+/)?.output.description ?? ""
+            }),
+        .init(
+            name: "STRATOS_ALLOWED_DIDS", good: "did:plc:a , did:plc:b,did:plc:a", inForce: "did:plc:a,did:plc:b,did:plc:a",
+            wrong: ["did:plc:a,b", "did:web:" + String(repeating: "a", count: 193)],
+            effect: .seen("dids=2", without: nil) { $0.said.firstMatch(of: /dids=[0-9]+/)?.output.description ?? "" }),
+        .init(
+            name: "STRATOS_ALLOWED_PDS_ENDPOINTS", good: "HTTPS://PDS.One.Example:443/, http://two.example:80",
+            inForce: "https://pds.one.example,http://two.example",
+            wrong: ["https://pds.example/path", "pds.example", "https://pds.example?a"],
+            effect: .seen("servers=2", without: nil) { $0.said.firstMatch(of: /servers=[0-9]+/)?.output.description ?? "" }),
         .init(
             name: "STRATOS_AUTO_ENROLL_DOMAINS", good: "writers, others", inForce: "writers,others", wrong: ["elsewhere", "a/b"],
             effect: .seen("others,writers", without: "general,writers") { try await $0.boundariesOfSomebodyNew().joined(separator: ",") }),
@@ -269,11 +285,6 @@ struct SettingRow: Sendable {
         unused("STRATOS_S3_ENDPOINT", "http://MinIO.local:9000/", inForce: "http://minio.local:9000", wrong: "minio.local:9000"),
         unused("STRATOS_S3_ACCESS_KEY", "AKIAIOSFODNN7EXAMPLE", wrong: "AKIA hidden", isSecret: true),
         unused("STRATOS_S3_SECRET_KEY", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", wrong: "wJalr\u{e9}hidden", isSecret: true),
-        unused("STRATOS_ENROLLMENT_MODE", "open", wrong: "invite"),
-        unused("STRATOS_ALLOWED_DIDS", "did:plc:a , did:plc:b", inForce: "did:plc:a,did:plc:b", wrong: "did:plc:a,b"),
-        unused(
-            "STRATOS_ALLOWED_PDS_ENDPOINTS", "HTTPS://PDS.One.Example:443/, http://two.example:80",
-            inForce: "https://pds.one.example,http://two.example", wrong: "https://pds.example/path", "pds.example"),
         unused("STRATOS_LOG_PUBLIC", "true", wrong: "yes"),
     ]
 }

@@ -143,9 +143,12 @@ final class SettingsSubject {
 
     var logFile: [UInt8]? { FileManager.default.contents(atPath: program.served.path + "/log.sqlite").map { Array($0) } }
 
+    /// What the service has logged up to now.
+    var said: String { String(decoding: program.served.running?.errorsSoFar ?? [], as: UTF8.self) }
+
     /// Of the lines that the service has logged up to now.
     var lowestLevelLogged: String {
-        let text = String(decoding: program.served.running?.errorsSoFar ?? [], as: UTF8.self)
+        let text = said
         return ["trace", "debug", "info", "notice", "warning", "error", "critical"].first { text.contains(" \($0) ") } ?? "nothing"
     }
 

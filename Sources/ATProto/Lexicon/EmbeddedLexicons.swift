@@ -1908,6 +1908,80 @@ package enum EmbeddedLexicons {
 }
 
 """#),
+("zone.stratos.admin.unenroll", #"""
+{
+  "lexicon": 1,
+  "id": "zone.stratos.admin.unenroll",
+  "defs": {
+    "main": {
+      "type": "procedure",
+      "description": "Ends a membership. For administrators.",
+      "input": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "keepContent": {
+              "type": "boolean",
+              "description": "Whether the records stay, unserved, for a return; else they are erased, also those that were kept before."
+            },
+            "reason": {
+              "type": "string",
+              "maxLength": 2000,
+              "description": "Why; it stands in the account's log."
+            }
+          }
+        }
+      },
+      "output": {
+        "encoding": "application/json",
+        "schema": {
+          "type": "object",
+          "required": [
+            "did",
+            "unenrolled",
+            "content"
+          ],
+          "properties": {
+            "did": {
+              "type": "string",
+              "format": "did",
+              "description": "The account."
+            },
+            "unenrolled": {
+              "type": "boolean",
+              "description": "True."
+            },
+            "content": {
+              "type": "string",
+              "knownValues": [
+                "kept",
+                "erase"
+              ],
+              "description": "What became of the records."
+            }
+          }
+        }
+      },
+      "errors": [
+        {
+          "name": "NotFound",
+          "description": "The account is no member."
+        }
+      ]
+    }
+  }
+}
+
+"""#),
 ("zone.stratos.audit.listReads", #"""
 {
   "lexicon": 1,
