@@ -36,7 +36,7 @@ struct StreamLeakTests {
             switch state {
             case .lacked: "writers"
             case .shared, .deleted: "general"
-            case .absent, .ownerOnly: nil
+            case .absent, .ownerOnly, .ownerLeft, .ownerLeftErased, .ownerBack, .ownerBackErased: nil
             }
         let isIn: Bool =
             switch subscription {
@@ -54,7 +54,7 @@ struct StreamLeakTests {
 
     @Test(
         "every stream × every caller: the record is told of to whoever may see it, and was never there for everybody else (I12)",
-        arguments: RecordState.allCases)
+        arguments: [RecordState.absent, .lacked, .shared, .ownerOnly, .deleted])
     func matrix(state: RecordState) async throws {
         let world = try await LeakWorld(state), empty = try await LeakWorld(.absent)
         var counts: [String: Int] = [:]
@@ -63,7 +63,7 @@ struct StreamLeakTests {
                 let name: Comment = "\(subscription) as \(caller), \(state), seed \(TestFiles.seed)"
                 let told = try await told(world, caller, subscription, of: LeakWorld.owner)
                 let absent = try await self.told(empty, caller, subscription, of: LeakWorld.owner)
-                let text = told.map { String(decoding: $0.bytes, as: UTF8.self) }.joined()
+                let text = told.map(\.text).joined()
                 let cell = cell(caller, subscription, state)
                 counts["\(cell)", default: 0] += 1
                 switch cell {
@@ -86,6 +86,44 @@ struct StreamLeakTests {
         if ![.absent, .ownerOnly].contains(state) { #expect(counts.count == 2, "\(counts)") }
     }
 
+    @Test(
+        "of somebody who has left every stream tells what it tells of somebody who never was here (I12)",
+        arguments: [.ownerLeft, RecordState.ownerLeftErased])
+    func left(state: RecordState) async throws {
+        let world = try await LeakWorld(state)
+        for caller in MatrixCaller.allCases {
+            for subscription in Subscription.allCases where subscription != .enrollments {
+                let name: Comment = "\(subscription) as \(caller), \(state), seed \(TestFiles.seed)"
+                let told = try await told(world, caller, subscription, of: LeakWorld.owner)
+                // Asked for themselves, somebody who has left has no credential here; nobody else's stream is for them.
+                guard caller != .owner else {
+                    #expect(told.count == 1 && told[0].error != nil, name)
+                    continue
+                }
+                #expect(told.count == 1, name)
+                #expect(try await self.told(world, caller, subscription, of: LeakWorld.nobody) == told, name)
+            }
+            let members = try await told(world, caller, .enrollments, of: LeakWorld.owner)
+            #expect(
+                !members.contains {
+                    $0.text.contains("enroll") && $0.text.contains(Service.boundary("others")) && $0.text.contains(LeakWorld.owner)
+                }, "\(caller)")
+        }
+    }
+
+    @Test(
+        "who comes back is told of again with what was kept, and with nothing of what was erased (I12)",
+        arguments: [.ownerBack, RecordState.ownerBackErased])
+    func back(state: RecordState) async throws {
+        let world = try await LeakWorld(state)
+        for caller in MatrixCaller.allCases {
+            let text = try await told(world, caller, .commits, of: LeakWorld.owner).map(\.text).joined()
+            let isShown = state == .ownerBack && (caller == .owner || caller == .appView)
+            #expect(text.contains(LeakWorld.text) == isShown, "\(caller), \(state), seed \(TestFiles.seed)")
+            #expect(text.contains(LeakWorld.key) == isShown, "\(caller), \(state), seed \(TestFiles.seed)")
+        }
+    }
+
     /// All that a subscriber is told until nothing more comes.
     private func told(
         _ world: LeakWorld, _ caller: MatrixCaller, _ subscription: Subscription, of owner: String
@@ -104,4 +142,9 @@ extension StreamService {
         if let authorization { headers.append(("authorization", authorization)) }
         return try await server.told(Self.target(parameters), headers).map(SeenMessage.init)
     }
+}
+
+extension SeenMessage {
+    /// Its bytes, for a search.
+    fileprivate var text: String { String(decoding: bytes, as: UTF8.self) }
 }

@@ -157,7 +157,7 @@ package final class Reactors: Sendable {
     }
 
     private func noteReconcile(of actor: DID) async throws {
-        guard try await engine.hasLog(actor) else { return }
+        guard try await engine.log.head(of: actor).sequence > 0 else { return }
         let (now, enrollmentPath) = (now, publicRecords.enrollmentPath)
         try await store.transaction { rows in
             var row = try rows.actor(actor) ?? ReactorActor(did: actor)
