@@ -34,12 +34,16 @@ struct StratosDevnet: AsyncParsableCommand {
     @Flag(help: "End when standard input does: with whoever started this, however that ended.")
     var untilInputEnds = false
 
+    @Option(help: "Seconds for which an access token of an OAuth session is good.")
+    var tokenLifetime: Int64 = 3600
+
     func run() async throws {
         var configuration = DevnetConfiguration()
         configuration.plcPort = plcPort
         configuration.pdsPort = pdsPort
         configuration.dataFile = data
         configuration.tokens = symmetric ? .hs256 : .es256
+        configuration.accessTokenLifetime = tokenLifetime
         let logger = Logger(label: "stratos-devnet", factory: { StreamLogHandler.standardError(label: $0) })
         configuration.logger = logger
         let devnet = try await Devnet.start(configuration)

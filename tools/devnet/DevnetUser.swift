@@ -47,7 +47,8 @@ package struct DevnetUser: Sendable {
         return DevnetJWT(header: header, claims: claims, signer: .key(clientKey))
     }
 
-    /// An access token of the PDS, bound to `clientKey`.
+    /// An access token of the PDS, bound to `clientKey`. Others verify it as they do any; the PDS itself takes it for one of a session
+    /// that has ended, since nobody consented to it.
     package func accessToken() throws(DevnetError) -> DevnetJWT {
         try accessToken(DevnetTokenTerms(jkt: clientKey.publicKey.jwk.thumbprint))
     }

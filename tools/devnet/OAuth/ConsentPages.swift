@@ -84,14 +84,14 @@ enum ConsentPages {
         <title>\(title) · devnet PDS</title>
         <style>
         body { margin: 0; background: #f3f4f6; color: #1f2933; font: 16px/1.5 system-ui, sans-serif; }
-        main { max-width: 26rem; margin: 10vh auto; padding: 2rem; background: #fff; border: 1px solid #d9dee4; border-radius: 8px; }
+        main { max-width: 26rem; margin: 10vh auto; padding: 2rem; background: #fff; border: 1px solid #d9dee4; border-radius: 8px;
+          overflow-wrap: anywhere; }
         h1 { margin-top: 0; font-size: 1.4rem; }
         label { display: block; margin-top: 1rem; font-weight: 600; }
         input { width: 100%; box-sizing: border-box; padding: .5rem; font: inherit; border: 1px solid #9aa5b1; border-radius: 4px; }
         button { margin: 1.5rem .5rem 0 0; padding: .6rem 1.4rem; font: inherit; border: 1px solid #9aa5b1; border-radius: 4px;
           background: #fff; cursor: pointer; }
         button.yes { background: #1456b8; border-color: #1456b8; color: #fff; }
-        code, strong { overflow-wrap: anywhere; }
         code { font-size: .85em; color: #52606d; }
         .detail, footer { color: #52606d; font-size: .875rem; }
         .problem { padding: .5rem .75rem; background: #fdecea; color: #8a1c12; border-radius: 4px; }

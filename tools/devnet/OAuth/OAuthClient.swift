@@ -63,7 +63,7 @@ extension OAuthClient {
             }
         }
         self.id = id
-        name = nil
+        name = "An application on this computer"
         redirectURIs = redirects.isEmpty ? ["http://127.0.0.1/", "http://[::1]/"] : redirects
         scopes = try Self.scopes(scope ?? "atproto")
         grantTypes = ["authorization_code", "refresh_token"]
