@@ -18,6 +18,8 @@ struct OAuthFlow {
     var verifier = String(repeating: "v", count: 20) + UUID().uuidString
     /// Signs client assertions, where the client is a confidential one.
     var assertionKey: PrivateKey?
+    /// The devnet's, where it is not the system's.
+    var clock: StoppedClock?
 
     init(_ devnet: Devnet, _ user: DevnetUser) {
         self.devnet = devnet
@@ -136,7 +138,7 @@ extension OAuthFlow {
     /// The client's assertion with the key `key-1`; nothing for a public client.
     func assertion(_ edit: (inout DevnetJWT) -> Void = { _ in }) throws -> [(String, String)] {
         guard let assertionKey else { return [] }
-        let now = Int64(Date().timeIntervalSince1970)
+        let now = clock?.seconds ?? Int64(Date().timeIntervalSince1970)
         var token = DevnetJWT(
             header: ["alg": "ES256", "kid": "key-1"],
             claims: [
@@ -147,6 +149,18 @@ extension OAuthFlow {
         return [
             ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"), ("client_assertion", try token.text),
         ]
+    }
+}
+
+extension Devnet {
+    /// A devnet whose time stands still until it is moved.
+    static func run<Result>(
+        _ clock: StoppedClock, lifetime: Int64 = 3600, _ body: (Devnet) async throws -> Result
+    ) async throws -> Result {
+        var configuration = DevnetConfiguration()
+        configuration.clock = { clock.milliseconds }
+        configuration.accessTokenLifetime = lifetime
+        return try await run(configuration, body)
     }
 }
 

@@ -18,4 +18,18 @@ struct PythonTests {
             #expect(outcome.text == "alice.test: ES256K 9 checks\nbob.test: ES256 9 checks\n")
         }
     }
+
+    @Test(
+        "a client that shares no code with us goes the whole way through OAuth, public and confidential",
+        .enabled(if: PythonScript.isAvailable, "there is no tools/.venv"))
+    func oauth() async throws {
+        try await Devnet.run { devnet in
+            let user = try devnet.createAccount(handle: "alice.test")
+            let outcome = try await PythonScript.run("oauth_check.py", [devnet.plcURL, devnet.pdsURL, "alice.test"])
+            #expect(outcome.status == 0, "\(outcome.text)")
+            #expect(outcome.text == "public: 11 checks\nconfidential: 11 checks\n")
+            #expect(devnet.sessions().isEmpty)
+            #expect(devnet.writes(of: user.did).map(\.action) == [.create, .delete, .create, .delete])
+        }
+    }
 }
