@@ -42,7 +42,7 @@ struct ServeCommand: AsyncParsableCommand {
             logger.warning("STRATOS_OAUTH_CLIENT_SECRET has no effect: a service on this machine is a public client")
         }
         let terms = settings.enrollmentTerms
-        guard let reactorStore = directory.reactorStore else { preconditionFailure("a served directory is opened with the reactors' rows") }
+        guard let reactorStore = directory.reactorStore else { preconditionFailure("a served directory has the reactors' rows") }
         let reactors = Reactors(
             engine: engine, store: reactorStore, pds: identity.sessions.records,
             revoke: { [sessions = identity.sessions] account, before async throws(PDSError) in
@@ -53,7 +53,8 @@ struct ServeCommand: AsyncParsableCommand {
             pace: settings.isDevelopment ? .nearby : ReactorPace(), surroundings: .ofThisMachine, logger: logger)
         engine.onAppend { reactors.wake($0) }
         let joining = Joining(
-            client: identity.oauth, sessions: identity.sessions, admits: { terms.admits($0, pds: $1) }, onSession: { reactors.reconcile($0) })
+            client: identity.oauth, sessions: identity.sessions, admits: { terms.admits($0, pds: $1) },
+            onSession: { reactors.reconcile($0) })
         let configuration = ServerConfiguration(
             serviceDID: authority.terms.serviceDID.description, publicURL: publicURL, serviceFragment: settings.serviceFragment,
             publicKeyMultibase: authority.key.publicKey.multibase, version: Stratos.version, writeRate: settings.writeRate,

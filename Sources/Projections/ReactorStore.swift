@@ -88,6 +88,9 @@ package struct ReactorActor: Hashable, Sendable {
     package var failingSince: Timestamp?
     /// When to look at this actor again; nil: when something happens.
     package var nextAttempt: Timestamp?
+    /// Of an actor who is parked: places that were marked meanwhile. Behind some number of them all are found by comparison, so that
+    /// somebody who never gives a session costs next to nothing, however much they write.
+    package var parkedMarks: Int
     /// What the backlog's pace counts from.
     package var backlogTime: Timestamp?
     /// A name or a few words; never anything of a record, a token or a key.
@@ -101,6 +104,7 @@ package struct ReactorActor: Hashable, Sendable {
         tidies = 0
         leaving = 0
         attempts = 0
+        parkedMarks = 0
     }
 
     /// Something is due from now on. Who is parked, or waits after a failure, goes on waiting.

@@ -31,7 +31,8 @@ final class SQLiteReactorRows: ReactorRows {
         """
         CREATE TABLE IF NOT EXISTS reactor_actors(id INTEGER PRIMARY KEY, did TEXT NOT NULL UNIQUE, host TEXT NOT NULL, \
         state TEXT NOT NULL, sweeps INTEGER NOT NULL, tidies INTEGER NOT NULL, leaving INTEGER NOT NULL, left INTEGER, since INTEGER, \
-        attempts INTEGER NOT NULL, failing_since INTEGER, next_attempt INTEGER, backlog_time INTEGER, last_error TEXT)
+        attempts INTEGER NOT NULL, failing_since INTEGER, next_attempt INTEGER, backlog_time INTEGER, last_error TEXT, \
+        parked_marks INTEGER NOT NULL)
         """,
         "CREATE INDEX IF NOT EXISTS reactor_actors_due ON reactor_actors(next_attempt) WHERE next_attempt IS NOT NULL",
         """
@@ -85,7 +86,8 @@ final class SQLiteReactorRows: ReactorRows {
     // MARK: Actors
 
     private static let actorColumns =
-        "did, host, state, sweeps, tidies, leaving, left, since, attempts, failing_since, next_attempt, backlog_time, last_error"
+        "did, host, state, sweeps, tidies, leaving, left, since, attempts, failing_since, next_attempt, backlog_time, last_error, "
+        + "parked_marks"
 
     func actor(_ did: DID) throws -> ReactorActor? {
         try connection.single("SELECT \(Self.actorColumns) FROM reactor_actors WHERE did = ?", .text(did.description), read: Self.actor)?
@@ -95,15 +97,15 @@ final class SQLiteReactorRows: ReactorRows {
     func put(_ actor: ReactorActor) throws {
         try connection.run(
             """
-            INSERT INTO reactor_actors(\(Self.actorColumns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(did) DO UPDATE SET \
+            INSERT INTO reactor_actors(\(Self.actorColumns)) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(did) DO UPDATE SET \
             host = excluded.host, state = excluded.state, sweeps = excluded.sweeps, tidies = excluded.tidies, \
             leaving = excluded.leaving, left = excluded.left, since = excluded.since, attempts = excluded.attempts, \
             failing_since = excluded.failing_since, next_attempt = excluded.next_attempt, backlog_time = excluded.backlog_time, \
-            last_error = excluded.last_error
+            last_error = excluded.last_error, parked_marks = excluded.parked_marks
             """, .text(actor.did.description), .text(actor.host), .text(actor.state.rawValue), .integer(Int64(actor.sweeps)),
             .integer(Int64(actor.tidies)), .integer(Int64(actor.leaving)), .time(actor.left), .time(actor.since),
             .integer(Int64(actor.attempts)), .time(actor.failingSince), .time(actor.nextAttempt), .time(actor.backlogTime),
-            actor.lastError.map { .text($0) } ?? .null)
+            actor.lastError.map { .text($0) } ?? .null, .integer(Int64(actor.parkedMarks)))
     }
 
     func remove(_ did: DID) throws {
@@ -163,6 +165,7 @@ final class SQLiteReactorRows: ReactorRows {
         actor.nextAttempt = row.time(10)
         actor.backlogTime = row.time(11)
         actor.lastError = row.isNull(12) ? nil : row.text(12)
+        actor.parkedMarks = Int(row.integer(13))
         return .success(actor)
     }
 }

@@ -68,6 +68,9 @@ struct ReactorMarks: Sendable {
         actors[event.did] = marks
     }
 
+    /// Places that are noted of somebody who is parked, and then come in their order when a session does.
+    private static let parkedMarksMax = 1000
+
     private static let kinds: Set<EventKind> = [
         .accountEnroll, .accountBoundaries, .accountAttest, .accountKey, .accountLeave, .repoWrite, .repoImport,
     ]
@@ -97,6 +100,15 @@ struct ReactorMarks: Sendable {
     func apply(to rows: any ReactorRows, enrollmentPath: RecordPath?, at now: Timestamp) throws {
         for (did, marks) in actors {
             var actor = try rows.actor(did) ?? ReactorActor(did: did)
+            if actor.state == .parked, marks.membership == nil {
+                if actor.parkedMarks >= Self.parkedMarksMax {
+                    guard actor.sweeps == 0 else { continue }
+                    actor.sweeps = 1
+                    try rows.put(actor)
+                    continue
+                }
+                actor.parkedMarks += marks.order.count
+            }
             if let host = marks.host { actor.host = host }
             if marks.sweeps { actor.sweeps += 1 }
             if marks.tidies { actor.tidies += 1 }

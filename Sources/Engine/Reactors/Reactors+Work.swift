@@ -36,12 +36,17 @@ extension Reactors {
         case server(PDSError)
         /// The fold could not be asked, or something else of our own failed.
         case ours(String)
+        /// Nothing can be noted: the same is tried again.
+        case rows(any Error)
     }
 
     /// Goes on until nothing is due, something fails, or it is others' turn.
     /// - Throws: where the reactors' own rows cannot be read or written: nothing is known to have changed.
     func work(on actor: ReactorActor) async throws {
-        let did = actor.did
+        do { try await turn(of: actor.did) } catch let failure as RowsFailure { throw failure.reason }
+    }
+
+    private func turn(of did: DID) async throws {
         for _ in 0..<pace.effectsPerTurn {
             guard !Task.isCancelled else { return }
             let step = try await nextStep(of: did)
@@ -60,6 +65,7 @@ extension Reactors {
                 }
             } catch {
                 guard !Task.isCancelled else { return }
+                if case .rows(let reason) = error { throw reason }
                 return try await note(error, step)
             }
         }
@@ -74,19 +80,29 @@ extension Reactors {
     /// What to do next, or when there will be something.
     private func nextStep(of did: DID) async throws -> Step {
         let (now, pace) = (now, pace)
-        return try await store.transaction { rows in
+        return try await transaction { rows in
             guard var row = try rows.actor(did) else { return .rest }
             if row.state == .parked, row.leaving > 0, Self.isOver(row, pace, now) {
                 Self.giveUp(&row)
                 try rows.put(row)
                 return .abandon(row)
             }
-            guard row.state == .pending else { return .rest }
+            guard row.state == .pending else {
+                // Who came back in the meantime has no time any more after which they are given up.
+                if row.leaving == 0, row.nextAttempt != nil {
+                    row.nextAttempt = nil
+                    try rows.put(row)
+                }
+                return .rest
+            }
+            // A comparison is for when there is something to do with its outcome: without a session what stands before it ends the turn.
+            let live = try rows.next(of: did, at: now, withBacklog: false)
+            if let live, live.path.collection == PublicRecords.enrollments { return .item(live, row) }
+            if row.tidies > 0 { return .tidy(row) }
+            if let live { return .item(live, row) }
             if row.sweeps > 0 { return .sweep(row) }
             let backlogMayGo = pace.backlogMayGo(row.backlogTime)
             let item = try rows.next(of: did, at: now, withBacklog: backlogMayGo.map { $0 <= now } ?? true)
-            if let item, item.path.collection == PublicRecords.enrollments { return .item(item, row) }
-            if row.tidies > 0 { return .tidy(row) }
             if let item { return .item(item, row) }
             if try rows.counts(of: did).due == 0 {
                 if row.leaving > 0 { return .leave(row) }
@@ -102,7 +118,7 @@ extension Reactors {
     }
 
     private func change(_ did: DID, _ body: @escaping @Sendable (inout ReactorActor) -> Void) async throws {
-        try await store.transaction { rows in
+        try await transaction { rows in
             guard var row = try rows.actor(did) else { return }
             body(&row)
             try rows.put(row)
@@ -110,7 +126,16 @@ extension Reactors {
     }
 
     private func ours<Result>(_ body: () async throws -> Result) async throws(Fault) -> Result {
-        do { return try await body() } catch { throw .ours("\(error)") }
+        do { return try await body() } catch let failure as RowsFailure { throw .rows(failure.reason) } catch { throw .ours("\(error)") }
+    }
+
+    /// That the reactors' own rows could not be read or written, on its way through what else can fail.
+    private struct RowsFailure: Error {
+        let reason: any Error
+    }
+
+    private func transaction<Result: Sendable>(_ body: @escaping @Sendable (any ReactorRows) throws -> Result) async throws -> Result {
+        do { return try await store.transaction(body) } catch { throw RowsFailure(reason: error) }
     }
 
     // MARK: One place
@@ -163,7 +188,7 @@ extension Reactors {
     /// From here on nobody knows whether it was done, until somebody does.
     private func begin(_ item: ReactorItem, of did: DID) async throws {
         guard !item.isDoubtful else { return }
-        try await store.transaction { rows in
+        try await transaction { rows in
             guard var standing = try rows.item(item.path, of: did) else { return }
             standing.isDoubtful = true
             try rows.put(standing, of: did)
@@ -175,7 +200,7 @@ extension Reactors {
     ///   - isDone: false where there was nothing to do.
     private func settle(_ item: ReactorItem, of did: DID, done: CID?, isDone: Bool) async throws {
         let (now, pace) = (now, pace)
-        try await store.transaction { rows in
+        try await transaction { rows in
             guard var standing = try rows.item(item.path, of: did), var row = try rows.actor(did) else { return }
             standing.done = done
             standing.refusal = nil
@@ -207,7 +232,7 @@ extension Reactors {
         let did = actor.did
         var after: RecordPath?
         while true {
-            let page = try await store.transaction { [after] in try $0.items(of: did, after: after, limit: Self.pageMax) }
+            let page = try await transaction { [after] in try $0.items(of: did, after: after, limit: Self.pageMax) }
             guard let last = page.last else { break }
             after = last.path
             try await compare(page, of: did)
@@ -218,7 +243,7 @@ extension Reactors {
                 let page = try await engine.standing(in: collection, of: did, after: after, limit: Self.pageMax)
                 guard let last = page.last else { break }
                 after = last.path.recordKey
-                try await store.transaction { rows in
+                try await transaction { rows in
                     for record in page {
                         var item = try rows.item(record.path, of: did) ?? ReactorItem(path: record.path)
                         guard item.marks == 0, item.done != record.cid else { continue }
@@ -239,7 +264,7 @@ extension Reactors {
         for path in page.map(\.path) where path.collection == PublicRecords.enrollments {
             marks[path] = try await wanted(at: path, of: did)?.mark
         }
-        try await store.transaction { [marks] rows in
+        try await transaction { [marks] rows in
             for path in page.map(\.path) {
                 guard var item = try rows.item(path, of: did), item.marks == 0 else { continue }
                 let wanted = marks[path]
@@ -262,7 +287,7 @@ extension Reactors {
             .map { (path: RecordPath(collection: PublicRecords.enrollments, recordKey: $0.key), cid: $0.cid) }
             .filter { [path = publicRecords.enrollmentPath] in $0.path != path }
         try await ours {
-            try await self.store.transaction { rows in
+            try await self.transaction { rows in
                 for other in others {
                     var item = try rows.item(other.path, of: did) ?? ReactorItem(path: other.path)
                     item.done = other.cid
@@ -296,7 +321,7 @@ extension Reactors {
             }
         }
         try await ours {
-            try await self.store.transaction { rows in
+            try await self.transaction { rows in
                 guard var row = try rows.actor(did), row.leaving == actor.leaving else { return }
                 if try rows.items(of: did, after: nil, limit: 1).isEmpty, row.sweeps == 0, row.tidies == 0 { return try rows.remove(did) }
                 (row.leaving, row.left, row.failingSince) = (0, nil, nil)
@@ -318,7 +343,7 @@ extension Reactors {
 
     private func note(_ fault: Fault, _ actor: ReactorActor, _ item: ReactorItem?) async throws {
         let (now, pace, fraction) = (now, pace, fraction())
-        let row: ReactorActor? = try await store.transaction { rows in
+        let row: ReactorActor? = try await transaction { rows in
             guard var row = try rows.actor(actor.did) else { return nil }
             row.lastError = Self.text(of: fault, item)
             // A session that came while the attempt was under way is a reason to try again at once.
@@ -330,7 +355,7 @@ extension Reactors {
             case .server(.noSession), .server(.sessionEnded):
                 if let item { try Self.forget(item, of: row.did, in: rows) }
                 if !isReconciled {
-                    (row.state, row.attempts, row.nextAttempt) = (.parked, 0, nil)
+                    (row.state, row.attempts, row.nextAttempt, row.parkedMarks) = (.parked, 0, nil, 0)
                     if row.leaving > 0 {
                         row.failingSince = row.failingSince ?? now
                         row.nextAttempt = row.failingSince.map { $0 + pace.givesUpAfter }
@@ -338,7 +363,7 @@ extension Reactors {
                 }
             case .server(.unavailable(_, let after)):
                 Self.retreat(&row, pace, now, asked: after, fraction)
-            case .ours:
+            case .ours, .rows:
                 Self.retreat(&row, pace, now, asked: nil, fraction)
             }
             try rows.put(row)
@@ -347,8 +372,8 @@ extension Reactors {
         guard let row else { return }
         switch fault {
         case .server(.refused): logger.warning("a public record was refused", metadata: Self.metadata(row))
-        case .ours: logger.error("a public record waits", metadata: Self.metadata(row))
-        case .server: logger.debug("a public record waits", metadata: Self.metadata(row))
+        case .ours where row.attempts == 1: logger.error("a public record waits", metadata: Self.metadata(row))
+        case .ours, .rows, .server: logger.debug("a public record waits", metadata: Self.metadata(row))
         }
     }
 
@@ -411,6 +436,7 @@ extension Reactors {
             case .server(.refused(let status, let name)): "refused: \(status) \(name)"
             case .server(.unavailable(let reason, _)): "unavailable: \(reason)"
             case .ours(let reason): reason
+            case .rows(let reason): "\(reason)"
             }
         return String((place + reason).prefix(300))
     }

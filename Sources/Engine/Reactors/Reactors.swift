@@ -210,7 +210,7 @@ package final class Reactors: Sendable {
             // An append whose outcome was not learnt sends no signal that can be relied upon.
             await arrivals.wait(atMost: .seconds(30))
             // Events come together; and they are read together.
-            await WakeSignal().wait(atMost: .milliseconds(10))
+            await pause(.milliseconds(10))
         }
     }
 
@@ -221,10 +221,13 @@ package final class Reactors: Sendable {
             do { return try await body() } catch {
                 if !isSaid, !Task.isCancelled { logger.error(failure, metadata: ["error": "\(error)"]) }
                 isSaid = true
-                await WakeSignal().wait(atMost: .seconds(1))
+                await pause(.seconds(1))
             }
         }
     }
+
+    /// best effort: ends early where the task is cancelled, which is what is wanted.
+    private func pause(_ duration: Duration) async { try? await Task.sleep(for: duration) }
 
     // MARK: Working
 
@@ -250,7 +253,7 @@ package final class Reactors: Sendable {
             if !Task.isCancelled {
                 logger.error("an actor's public records wait", metadata: ["actor": .string("\(actor.did)"), "error": "\(error)"])
                 // It is still due, and whatever failed may need a moment.
-                await WakeSignal().wait(atMost: .seconds(1))
+                await pause(.seconds(1))
             }
         }
         release(actor)
