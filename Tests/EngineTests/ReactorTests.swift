@@ -84,7 +84,8 @@ struct ReactorTests {
         let trial = try await ReactorTrial()
         let (it, alice) = (trial.it, trial.it.alice)
         try await trial.enroll(alice)
-        try await it.deployment.write(alice, [.create(it.deployment.post("a"), at: .tid(1)), .create(it.deployment.post("b"), at: .tid(2))])
+        try await it.deployment.write(
+            alice, [.create(it.deployment.post("a"), at: .tid(1)), .create(it.deployment.post("b"), at: .tid(2))])
         try await it.deployment.write(alice, [.create(it.deployment.post("c"), at: .tid(3))])
         try await it.deployment.write(alice, [.delete(at: .tid(3))])
         try await trial.settle()
@@ -121,7 +122,8 @@ struct ReactorTests {
         try await trial.enroll(alice)
         for number in 1...3 { try await it.deployment.write(alice, [.create(it.deployment.post("p"), at: .tid(number))]) }
         try await trial.settle()
-        #expect(trial.pds.records(of: alice).keys.sorted { "\($0)" < "\($1)" } == [ReactorTrial.enrollmentPath, path(.tid(2)), path(.tid(3))])
+        #expect(
+            trial.pds.records(of: alice).keys.sorted { "\($0)" < "\($1)" } == [ReactorTrial.enrollmentPath, path(.tid(2)), path(.tid(3))])
         let calls = trial.pds.callCount
         #expect(try await trial.items(alice).filter { $0.refusal != nil }.map(\.refusal) == ["403 InsufficientScope"])
         #expect(try await trial.row(alice)?.state == .idle)
@@ -221,7 +223,8 @@ struct ReactorTests {
         let collection = ReactorTrial.enrollmentPath.collection
         func at(_ key: String) -> RecordPath { RecordPath(collection: collection, recordKey: .named(key)) }
         let others: [RecordPath: Value] = [
-            at("did:web:other.example"): ["service": "https://other.example"], at("3jui7kd2zoik2"): ["service": "https://stratos.example.org"],
+            at("did:web:other.example"): ["service": "https://other.example"],
+            at("3jui7kd2zoik2"): ["service": "https://stratos.example.org"],
         ]
         for (path, value) in others { trial.pds.set(value, at: path, of: alice) }
         trial.pds.set(["service": "https://stratos.example/"], at: at("self"), of: alice)

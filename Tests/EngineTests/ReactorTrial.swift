@@ -81,7 +81,9 @@ final class ReactorTrial {
 
     func row(_ did: DID) async throws -> ReactorActor? { try await database.transaction { try $0.actor(did) } }
 
-    func items(_ did: DID) async throws -> [ReactorItem] { try await database.transaction { try $0.items(of: did, after: nil, limit: 1000) } }
+    func items(_ did: DID) async throws -> [ReactorItem] {
+        try await database.transaction { try $0.items(of: did, after: nil, limit: 1000) }
+    }
 
     static let enrollmentPath = RecordPath(
         collection: .named("zone.stratos.actor.enrollment"), recordKey: .named("did:web:stratos.example"))
@@ -105,7 +107,9 @@ final class ReactorTrial {
             case .repoImport(let body):
                 let chunks = try await it.log.blocks(body.chunks, of: did)
                 for chunk in chunks.values {
-                    for case let operation? in try RepoImport.Chunk(bytes: chunk).operations { cids[operation.path] = operation.written?.cid }
+                    for case let operation? in try RepoImport.Chunk(bytes: chunk).operations {
+                        cids[operation.path] = operation.written?.cid
+                    }
                 }
             default: break
             }

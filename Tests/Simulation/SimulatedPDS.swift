@@ -9,11 +9,11 @@ package final class SimulatedPDS: Sendable {
         case put(Value, RecordPath, DID)
         case delete(RecordPath, DID)
         case list(DID)
-        case revoke(DID)
+        case revoke(DID, givenBefore: Int64)
 
         package var account: DID {
             switch self {
-            case .put(_, _, let did), .delete(_, let did), .list(let did), .revoke(let did): did
+            case .put(_, _, let did), .delete(_, let did), .list(let did), .revoke(let did, _): did
             }
         }
     }
@@ -40,7 +40,8 @@ package final class SimulatedPDS: Sendable {
     private struct State {
         var records: [DID: [RecordPath: Value]] = [:]
         var journal: [Entry] = []
-        var sessions: Set<DID> = []
+        /// Since when, in milliseconds.
+        var sessions: [DID: Int64] = [:]
         var revoked: [DID] = []
         var late: [Call] = []
         var calls = 0
@@ -52,12 +53,14 @@ package final class SimulatedPDS: Sendable {
     /// - Parameter plan: what happens to the n-th call, from 1; nil: it is done. It may do whatever it likes meanwhile.
     package init(plan: @escaping @Sendable (Int, Call) async -> Fault? = { _, _ in nil }) { self.plan = plan }
 
-    package func giveSession(_ did: DID) { _ = state.withLock { $0.sessions.insert(did) } }
-    package func endSession(_ did: DID) { _ = state.withLock { $0.sessions.remove(did) } }
-    package func holdsSession(_ did: DID) -> Bool { state.withLock { $0.sessions.contains(did) } }
+    /// - Parameter time: milliseconds; one that is given back with what was given before another time is gone only if it was.
+    package func giveSession(_ did: DID, at time: Int64 = 0) { state.withLock { $0.sessions[did] = time } }
+    package func endSession(_ did: DID) { state.withLock { $0.sessions[did] = nil } }
+    package func holdsSession(_ did: DID) -> Bool { state.withLock { $0.sessions[did] != nil } }
 
     package func records(of did: DID) -> [RecordPath: Value] { state.withLock { $0.records[did] ?? [:] } }
     package var journal: [Entry] { state.withLock { $0.journal } }
+    package var lateCount: Int { state.withLock { $0.late.count } }
     package var callCount: Int { state.withLock { $0.calls } }
     package var revoked: [DID] { state.withLock { $0.revoked } }
 
@@ -90,7 +93,7 @@ package final class SimulatedPDS: Sendable {
     }
 
     package var revoke: @Sendable (DID, Timestamp) async throws(PDSError) -> Void {
-        { [self] did, _ async throws(PDSError) in try await perform(.revoke(did)) }
+        { [self] did, time async throws(PDSError) in try await perform(.revoke(did, givenBefore: time.milliseconds)) }
     }
 
     private func perform(_ call: Call) async throws(PDSError) {
@@ -127,8 +130,9 @@ package final class SimulatedPDS: Sendable {
             state.records[did]?[path] = nil
             state.journal.append(Entry(account: did, path: path, value: nil))
         case .list: break
-        case .revoke(let did):
-            state.sessions.remove(did)
+        case .revoke(let did, let time):
+            guard let given = state.sessions[did], given < time else { return }
+            state.sessions[did] = nil
             state.revoked.append(did)
         }
     }
