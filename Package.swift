@@ -148,7 +148,8 @@ let package = Package(
         .target(
             name: "Simulation",
             dependencies: [
-                "CFaultyVFS", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys", crypto,
+                "CFaultyVFS", "Devnet", "Engine", "Authorization", "SQLiteStore", "Projections", "Commands", "EventLog", "ATProto", "Keys",
+                crypto,
                 logging,
             ],
             path: "Tests/Simulation",
