@@ -31,12 +31,18 @@ final class BlockingQueue<Element: Sendable>: @unchecked Sendable {
     }
 
     func push(_ element: Element) -> Push {
+        let push = insert(element)
+        // Outside the lock: a thread that wakes while it is held only goes to sleep again.
+        if push == .queued { pthread_cond_signal(arrival) }
+        return push
+    }
+
+    private func insert(_ element: Element) -> Push {
         pthread_mutex_lock(lock)
         defer { pthread_mutex_unlock(lock) }
         if isClosed { return .closed }
         if elements.count - first >= waitingMax { return .full }
         elements.append(element)
-        pthread_cond_signal(arrival)
         return .queued
     }
 
