@@ -28,18 +28,37 @@ extension Engine {
     /// One record, or nil: absent, of somebody who is not here, of another version, or not for this viewer (I12).
     package func record(at path: RecordPath, of owner: DID, cid: CID? = nil, to caller: Caller) async throws -> Readable<RecordContent>? {
         let viewer = try await viewer(of: caller)
-        guard let row = try await visibleRow(at: path, of: owner, to: viewer), cid == nil || row.content.cid == cid else { return nil }
-        let contents = try await servedContents(of: [row.content], owner: owner)
-        return contents?.first.flatMap { ReadPolicy.release($0, of: row.content.scope(owner), to: viewer) }
+        let visible = try await visibleRow(at: path, of: owner, to: viewer) { [log] row in
+            cid == nil || row.cid == cid ? try log.blocksOnThisThread([row.cid], of: owner) : [:]
+        }
+        guard let visible, cid == nil || visible.row.content.cid == cid else { return nil }
+        let row = visible.row.content
+        // Read where the row was, the block is of the same moment; else the owner may have left in between.
+        let contents: [RecordContent]? =
+            if let blocks = visible.found, blocks[row.cid] != nil {
+                try contents(of: [row], in: blocks, owner: owner)
+            } else {
+                try await servedContents(of: [row], owner: owner)
+            }
+        return contents?.first.flatMap { ReadPolicy.release($0, of: row.scope(owner), to: viewer) }
     }
 
     /// The row of a record that the viewer may read; another is not even looked at, so that it takes as long as none (I12).
     func visibleRow(at path: RecordPath, of owner: DID, to viewer: Viewer) async throws -> Readable<RecordRow>? {
+        try await visibleRow(at: path, of: owner, to: viewer) { _ in }?.row
+    }
+
+    /// The same, with what `body` finds for it on the thread that has the rows open.
+    private func visibleRow<Found: Sendable>(
+        at path: RecordPath, of owner: DID, to viewer: Viewer, _ body: @escaping @Sendable (RecordRow) throws -> Found
+    ) async throws -> (row: Readable<RecordRow>, found: Found)? {
         guard try await mayBeMember(owner) else { return nil }
         let selection = ReadPolicy.selection(of: owner, for: viewer)
         return try await withCurrent(owner) { context, rows in
-            guard context.state.membership != nil, let row = try rows.record(path, selection) else { return nil }
-            return ReadPolicy.release(row, of: row.scope(owner), to: viewer)
+            guard context.state.membership != nil, let row = try rows.record(path, selection),
+                let readable = ReadPolicy.release(row, of: row.scope(owner), to: viewer)
+            else { return nil }
+            return (readable, try body(row))
         }
     }
 

@@ -177,6 +177,10 @@ package protocol EventStore: Sendable {
     /// Those of the blocks that the actor has.
     func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]]
 
+    /// The same on the thread that calls, which waits for the disk: a thread of the caller's own, never a task's. It spares a reader of a
+    /// few blocks the way to another thread and back. Nil where the store has no such way.
+    func blocksOnThisThread(_ cids: [CID], of actor: DID) throws(EventLogError) -> [CID: [UInt8]]?
+
     /// The bytes of blocks in the order of `cids`, nil where the actor has none, until they come to `bytesMax`: fewer than were asked
     /// for, but never none.
     /// - Parameter cids: one or more.
@@ -218,6 +222,8 @@ extension EventStore {
         for actor in actors where try await head(of: actor).sequence > 0 { found.insert(actor) }
         return found
     }
+
+    package func blocksOnThisThread(_ cids: [CID], of actor: DID) throws(EventLogError) -> [CID: [UInt8]]? { nil }
 
     /// A few at a time, whatever their size: a block has at most 1 MiB.
     package func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?] {

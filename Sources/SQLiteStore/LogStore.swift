@@ -60,6 +60,7 @@ package final class LogStore: EventStore {
     private let queue: BlockingQueue<LogWriter.Job>
     private let writer: BackgroundThread
     private let readers: LogReaderPool
+    private let lentReaders: LentLogReaders
     private let isClosed = Atomic<Bool>(false)
 
     /// Opens the log of `directory`, makes both where they are missing, and refuses a log that cannot be shown to be complete.
@@ -80,12 +81,14 @@ package final class LogStore: EventStore {
             if options.hasCheckpointer {
                 let connection = try SQLiteConnection(
                     path: path, options: options.connection(.readWrite, cacheKiB: options.readerCacheKiB))
+                lentReaders = try LentLogReaders(path: path, options: options)
                 readers = try LogReaderPool(path: path, options: options)
                 checkpointer = LogCheckpointer(connection: connection, state: state) { error in
                     let error = EventLogError(error)
                     if state.end(with: error) { onFatal(error) }
                 }
             } else {
+                lentReaders = try LentLogReaders(path: path, options: options)
                 readers = try LogReaderPool(path: path, options: options)
                 checkpointer = nil
             }
@@ -113,6 +116,7 @@ package final class LogStore: EventStore {
     package func close() {
         guard !isClosed.exchange(true, ordering: .acquiringAndReleasing) else { return }
         readers.close()
+        lentReaders.close()
         queue.close()
         writer.join()
         lock.release()
@@ -265,6 +269,12 @@ package final class LogStore: EventStore {
     package func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] {
         let known = state.with { $0.heads.find(actor)?.actor }
         return try await read { reader throws(EventLogError) in try reader.blocks(cids, of: actor, actor: known) }
+    }
+
+    package func blocksOnThisThread(_ cids: [CID], of actor: DID) throws(EventLogError) -> [CID: [UInt8]]? {
+        try state.checkUsable()
+        let known = state.with { $0.heads.find(actor)?.actor }
+        return try lentReaders.read { reader throws(EventLogError) in try reader.blocks(cids, of: actor, actor: known) }
     }
 
     package func blocks(inOrder cids: [CID], of actor: DID, bytesMax: Int) async throws(EventLogError) -> [[UInt8]?] {

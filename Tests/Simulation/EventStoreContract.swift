@@ -432,6 +432,9 @@ extension EventStoreContract {
         let absent = CID(hashing: [1])
         let found = try await store.blocks([absent, shared.cid, shared.cid], of: actors[0].did)
         try expect(found == [shared.cid: shared.bytes], "of two blocks, one present, \(found.count) are found")
+        if let direct = try store.blocksOnThisThread([absent, shared.cid, shared.cid], of: actors[0].did) {
+            try expect(direct == found, "blocks read on the caller's thread are others")
+        }
         try expect(try await store.blocks([], of: actors[0].did).isEmpty, "no CIDs give blocks")
     }
 }
