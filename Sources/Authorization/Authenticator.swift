@@ -62,6 +62,7 @@ package struct Authenticator: Sendable {
     let now: @Sendable () -> Int64
     private let replays: ReplayMemory
     private let tokens = VerifiedTokens()
+    private let proofHeaders = ProofHeaders()
 
     package init(
         service: DID, appViews: Set<DID>, nonces: DPoPNonces, keys: CallerKeys, administrators: Administrators?, believesBareDIDs: Bool,
@@ -170,6 +171,7 @@ package struct Authenticator: Sendable {
         guard tokens.isSigned(access.token, text, by: key) else { throw CredentialRefusal.token(.badSignature) }
         guard try await isAudience(of: access) else { throw CredentialRefusal.token(.mismatched("Token audience is another service")) }
         try note(proof.use, refusal: CredentialRefusal.proof)
+        proofHeaders.remember(proof.header)
         return Proven(caller: .user(access.subject), credential: .dpop, use: credentials.isProcedure ? proof.use : nil)
     }
 
@@ -181,7 +183,7 @@ package struct Authenticator: Sendable {
         let expected = DPoPProof.Expectation(
             method: credentials.httpMethod, url: credentials.url, accessToken: accessToken, now: now())
         let checked: (proof: DPoPProof, nonce: String?)
-        do throws(TokenError) { checked = try DPoPProof.check(text, expected) } catch { throw .proof(error) }
+        do throws(TokenError) { checked = try DPoPProof.check(text, expected, headers: proofHeaders) } catch { throw .proof(error) }
         guard let nonce = checked.nonce, nonces.recognizes(nonce, now: now()) else { throw .nonceRequired }
         return checked.proof
     }
@@ -190,6 +192,7 @@ package struct Authenticator: Sendable {
     private func isAudience(of access: AccessToken) async throws(CredentialRefusal) -> Bool {
         if access.audiences.contains(service.description) { return true }
         let pds = try await keys.pds(access.subject)
+        if access.audiences.contains(pds) { return true }
         return access.audiences.contains { audience in
             audience.hasPrefix("did:")
                 ? audience == Self.webDID(ofOrigin: pds)

@@ -28,6 +28,8 @@ package struct DIDDocument: Hashable, Sendable {
     package let handle: Handle?
     package let verificationMethods: [VerificationMethod]
     package let services: [Service]
+    /// The origin of the PDS; nil when there is none or it is more than an origin.
+    package let pdsOrigin: WebOrigin?
     /// All of it, as JSON in its canonical form: smaller than the values that it stands for.
     private let json: [UInt8]
 
@@ -36,12 +38,8 @@ package struct DIDDocument: Hashable, Sendable {
         do throws(DataModelJSONError) { return try DataModelJSON.decodePlain(json) } catch { preconditionFailure("\(error)") }
     }
 
-    /// The origin of the PDS, normalised; nil when there is none or it is more than an origin.
-    package var pds: String? {
-        guard let service = service(fragment: "atproto_pds"), service.type == "AtprotoPersonalDataServer", let endpoint = service.endpoint
-        else { return nil }
-        return WebOrigin(endpoint)?.description
-    }
+    /// The origin of the PDS as text, normalised.
+    package var pds: String? { pdsOrigin?.description }
 
     /// The key that signs commits and service tokens; nil when there is none of a kind that the protocol knows.
     package func signingKey() -> PublicKey? { key(fragment: "atproto") }
@@ -91,6 +89,9 @@ package struct DIDDocument: Hashable, Sendable {
             services.append(Service(fragment: fragment, type: type, endpoint: entry["serviceEndpoint"]?.stringValue))
         }
         self.services = services
+        pdsOrigin = services.first { $0.fragment == "atproto_pds" }.flatMap { service in
+            service.type == "AtprotoPersonalDataServer" ? service.endpoint.flatMap { WebOrigin($0) } : nil
+        }
     }
 
     private static func names(of document: Value) throws(IdentityError) -> [String] {

@@ -67,7 +67,7 @@ package final class TokenIssuers: Sendable {
         } catch {
             throw .subject(error)
         }
-        guard let pds = document.pds.flatMap({ WebOrigin($0) }), pds.isTrustworthy(allowingHTTP: allowsHTTP) else { throw .noPDS }
+        guard let pds = document.pdsOrigin, pds.isTrustworthy(allowingHTTP: allowsHTTP) else { throw .noPDS }
         return pds
     }
 

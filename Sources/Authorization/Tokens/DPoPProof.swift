@@ -5,10 +5,12 @@ import Keys
 /// A proof of possession (RFC 9449): that whoever sends a token holds the key that the token is bound to, made for this
 /// request alone.
 package struct DPoPProof: Sendable {
-    /// RFC 7638 thumbprint of the key, 43 characters: what the token's `cnf.jkt` must be.
-    package let thumbprint: String
+    package let header: ProofHeader
     /// What makes the proof single-use: digest of thumbprint and `jti`.
     package let use: SingleUse
+
+    /// RFC 7638 thumbprint of the key, 43 characters: what the token's `cnf.jkt` must be.
+    package var thumbprint: String { header.thumbprint }
 
     /// What the proof must have been made for.
     package struct Expectation: Sendable {
@@ -34,14 +36,15 @@ package struct DPoPProof: Sendable {
     static let identifierBytesMax = 256
 
     /// Checks everything of a proof but its nonce, which is the caller's to judge once the proof is sound.
+    /// - Parameter headers: those that were parsed before.
     /// - Returns: the proof, and the nonce that it carries.
-    package static func check(_ text: String, _ expected: Expectation) throws(TokenError) -> (proof: DPoPProof, nonce: String?) {
-        let token = try JSONWebToken(text)
-        guard token.type == "dpop+jwt" else { throw .malformed("a DPoP proof has the type dpop+jwt") }
-        let jwk = try jwk(of: token)
-        guard token.isSigned(by: try key(jwk)) else { throw .badSignature }
+    package static func check(
+        _ text: String, _ expected: Expectation, headers: ProofHeaders
+    ) throws(TokenError) -> (proof: DPoPProof, nonce: String?) {
+        let (token, header) = try parse(text, headers)
+        guard token.isSigned(by: header.key) else { throw .badSignature }
         guard token.text("htm") == expected.method else { throw .mismatched("DPoP htm mismatch") }
-        guard token.text("htu").flatMap(normalized) == normalized(expected.url) else { throw .mismatched("DPoP htu mismatch") }
+        guard let address = token.text("htu"), isSame(address, expected.url) else { throw .mismatched("DPoP htu mismatch") }
         guard let issued = token.seconds("iat") else { throw .malformed("a DPoP proof has an iat") }
         guard issued <= expected.now + clockTolerance, issued >= expected.now - ageMax - clockTolerance else {
             throw .expired("DPoP proof iat is not now")
@@ -52,29 +55,28 @@ package struct DPoPProof: Sendable {
         guard token.text("ath") == Base64URL.encode(CID(hashing: Array(expected.accessToken.utf8), codec: .raw).digest) else {
             throw .mismatched("DPoP ath mismatch")
         }
-        let thumbprint = jwk.thumbprint
-        let use = SingleUse(issuer: thumbprint, identifier: identifier, expires: issued + ageMax + 2 * clockTolerance)
-        return (DPoPProof(thumbprint: thumbprint, use: use), token.text("nonce"))
+        let use = SingleUse(issuer: header.thumbprint, identifier: identifier, expires: issued + ageMax + 2 * clockTolerance)
+        return (DPoPProof(header: header, use: use), token.text("nonce"))
     }
 
-    /// The public key in the header. A private one beside it would mean that the client gave its key away.
-    private static func jwk(of token: JSONWebToken) throws(TokenError) -> JWK {
-        guard let jwk = token.header["jwk"], case .map = jwk else { throw .malformed("a DPoP proof carries its key as jwk") }
-        guard jwk["d"] == nil, jwk["k"] == nil else { throw .malformed("a DPoP proof carries a public key, never a private one") }
-        do throws(KeysError) {
-            return try JWK(
-                kty: jwk["kty"]?.stringValue ?? "", crv: jwk["crv"]?.stringValue ?? "", x: jwk["x"]?.stringValue ?? "",
-                y: jwk["y"]?.stringValue ?? "")
-        } catch {
-            throw badKey
+    private static func parse(_ text: String, _ headers: ProofHeaders) throws(TokenError) -> (JSONWebToken, ProofHeader) {
+        var known: ProofHeader?
+        var part: ArraySlice<UInt8> = []
+        let token = try JSONWebToken(text) { bytes in
+            part = bytes
+            known = headers.find(bytes)
+            return known?.value
         }
+        let header = if let known { known } else { try ProofHeader(token.header, text: part) }
+        return (token, header)
     }
 
-    private static func key(_ jwk: JWK) throws(TokenError) -> PublicKey {
-        do { return try PublicKey(jwk: jwk) } catch { throw badKey }
+    /// Whether two texts are one address. Most proofs carry the very text.
+    private static func isSame(_ left: String, _ right: String) -> Bool {
+        if left.utf8.elementsEqual(right.utf8) { return true }
+        guard let left = normalized(left), let right = normalized(right) else { return false }
+        return left == right
     }
-
-    private static let badKey = TokenError.malformed("the key of a DPoP proof must be one of P-256 or secp256k1")
 
     /// Scheme and host in small letters, the scheme's own port left out, query and fragment dropped (RFC 9449, section 4.3);
     /// nil for what is no http URL or carries credentials.

@@ -12,24 +12,22 @@ package struct JSONWebToken: Sendable {
     package let signingInput: [UInt8]
     /// r ‖ s of the two curves; whatever other algorithms have.
     package let signature: [UInt8]
-    /// SHA-256 of all of it, for memories of tokens: never the token itself.
-    package let digest: [UInt8]
 
     /// Longer texts are refused before any work. Tokens of the field have 300 to 1,500 bytes.
     package static let bytesMax = 8192
 
     private static let limits = DecodingLimits(bytesMax: bytesMax, depthMax: 8, countMax: 256, keyBytesMax: 256)
 
-    package init(_ text: some StringProtocol) throws(TokenError) {
+    /// - Parameter known: what a header is, by its text, where that was parsed before.
+    package init(_ text: some StringProtocol, header known: (ArraySlice<UInt8>) -> Value? = { _ in nil }) throws(TokenError) {
         let bytes = Array(text.utf8)
         guard bytes.count <= Self.bytesMax else { throw .malformed("a token has at most \(Self.bytesMax) bytes") }
         let parts = bytes.split(separator: UInt8(ascii: "."), maxSplits: 3, omittingEmptySubsequences: false)
         guard parts.count == 3, !parts[0].isEmpty, !parts[1].isEmpty else { throw .malformed("a token has three parts") }
-        header = try Self.object(parts[0], "header")
+        header = if let header = known(parts[0]) { header } else { try Self.object(parts[0], "header") }
         claims = try Self.object(parts[1], "claims")
         do { signature = try Base64URL.decode(utf8: parts[2]) } catch { throw .malformed("the signature is not base64url") }
         signingInput = Array(bytes[..<parts[1].endIndex])
-        digest = CID(hashing: bytes, codec: .raw).digest
         // RFC 7515, section 4.1.11: what is said to be critical must be understood, and nothing of it is.
         guard header["crit"] == nil else { throw .malformed("the header names critical extensions that are not known here") }
     }
