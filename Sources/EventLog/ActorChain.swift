@@ -5,6 +5,8 @@ import Keys
 struct ChainRules: Sendable {
     let history: ServiceHistory
     let file: String
+    /// Whether the store has compared events and bodies with their CIDs.
+    let isHashed: Bool
     let signatures: Bool
     let contents: Bool
     let findingsMax: Int
@@ -86,7 +88,7 @@ final class ActorChain {
 
     /// Checks the next event and moves to it, whatever was found.
     func check(_ stored: StoredEvent, _ event: Event, _ rules: ChainRules, _ findings: inout FindingList) {
-        let cid = CID(hashing: stored.bytes)
+        let cid = rules.isHashed ? stored.cid : CID(hashing: stored.bytes)
         var note = Note(chain: self, event: event, position: stored.position, findings: findings)
         defer { findings = note.findings }
         note.unless(cid == stored.cid, "I1", "the stored CID is not that of the event's bytes")
@@ -138,7 +140,7 @@ final class ActorChain {
             missing.append(Missing(place: ReferencePlace(sequence: event.sequence, operation: nil, position: stored.position), cid: nil))
             return nil
         }
-        guard CID(hashing: bytes) == event.body else {
+        guard rules.isHashed || CID(hashing: bytes) == event.body else {
             note.add("I1", "the body is not the one that the event names")
             forgetWhatOnlyBodiesTell(event.kind)
             return nil

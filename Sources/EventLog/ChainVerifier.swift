@@ -48,8 +48,8 @@ package struct ChainVerifier: Sendable {
         for finding in await store.inspect() { findings.add(finding) }
         let history = await history(&findings)
         let rules = ChainRules(
-            history: history, file: store.file, signatures: options.signatures, contents: options.contents, findingsMax: options.findingsMax
-        )
+            history: history, file: store.file, isHashed: store.hashesEventsRead, signatures: options.signatures,
+            contents: options.contents, findingsMax: options.findingsMax)
         let shards = (0..<max(1, options.shards)).map { _ in VerifierShard(store: store, rules: rules) }
         let walked = options.actor == nil ? await walk(shards, &findings) : .start
         await finish(shards, history: history, behind: walked.rawValue, &findings)

@@ -141,10 +141,10 @@ struct EventReader {
         do { return try DID(String(decoding: bytes, as: UTF8.self)) } catch { throw .malformed("event: did: \(error)") }
     }
 
-    private mutating func expect(_ bytes: [UInt8], _ what: StaticString) throws(EventLogError) {
-        let end = offset + bytes.count
-        guard end <= buffer.count, buffer[offset..<end].elementsEqual(bytes) else { throw .malformed("event: expected \(what)") }
-        offset = end
+    private mutating func expect<let count: Int>(_ bytes: [count of UInt8], _ what: StaticString) throws(EventLogError) {
+        guard offset + count <= buffer.count else { throw .malformed("event: expected \(what)") }
+        for index in 0..<count where buffer[offset + index] != bytes[index] { throw .malformed("event: expected \(what)") }
+        offset += count
     }
 
     private mutating func take(_ count: Int, _ field: StaticString) throws(EventLogError) -> UnsafeRawBufferPointer {

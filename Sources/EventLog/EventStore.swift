@@ -137,6 +137,10 @@ package protocol EventStore: Sendable {
     /// What a finding names as the file, such as `log.sqlite`.
     var file: String { get }
 
+    /// Whether each event that is read was hashed and compared with its CID, and its body with the one that it names, on its way out:
+    /// then whoever verifies need not do it a second time.
+    var hashesEventsRead: Bool { get }
+
     /// Stores all of it or nothing; durable when it returns (I5, I6). Appends of one actor that race are decided by the head:
     /// exactly one wins. Events that are acknowledged before another append begins have lower positions (I13).
     /// - Throws: `headMoved`, `alreadyUsed`, `overloaded`, `noSpace` with nothing stored. After `storage` the outcome is unknown: read the head.
@@ -213,6 +217,8 @@ package protocol EventStore: Sendable {
 }
 
 extension EventStore {
+    package var hashesEventsRead: Bool { false }
+
     package func stage(_ blocks: [Block], of actor: DID) async throws(EventLogError) -> StagedBlocks { StagedBlocks(held: blocks) }
 
     package func abandon(_ staged: [StagedBlocks]) async {}

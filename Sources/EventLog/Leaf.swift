@@ -43,7 +43,9 @@ package enum Leaf {
 
     /// Whether `leaf` is that of the event; with no tag key (erased, or not yet known) only the open part is compared.
     static func matches(_ leaf: [UInt8], tagKey: TagKey?, sequence: UInt64, event: CID) -> Bool {
-        guard leaf.count == byteCount, leaf[0] == version, leaf[33...].elementsEqual(event.digest) else { return false }
+        guard leaf.count == byteCount, leaf[0] == version,
+            CID(codec: event.codec, digest: leaf.span.extracting(33..<byteCount)) == event
+        else { return false }
         guard let tagKey else { return true }
         return tagKey.tag(sequence).withUnsafeBytes { tag in
             leaf.withUnsafeBytes { $0[1..<33].elementsEqual(tag) }

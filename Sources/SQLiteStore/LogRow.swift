@@ -49,7 +49,7 @@ struct LogRow {
         let opened: [UInt8]?
         do { opened = try body.opened() } catch { throw damage("\(error)") }
         guard let content = opened else { return nil }
-        guard CID(hashing: content).digest.elementsEqual(event[envelope.bodyDigest]) else {
+        guard CID(hashing: content) == CID(codec: .dagCBOR, digest: event.span.extracting(envelope.bodyDigest)) else {
             throw damage("the body does not match its CID in the event")
         }
         return content

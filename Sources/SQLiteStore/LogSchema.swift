@@ -79,11 +79,13 @@ enum LogSchema {
     // MARK: Checksums
 
     static func eventChecksum(position: UInt64, digest: [UInt8], tag: UnsafeRawBufferPointer) -> Int64 {
-        var hash = SHA256()
-        withUnsafeBytes(of: position.bigEndian) { hash.update(bufferPointer: $0) }
-        digest.withUnsafeBytes { hash.update(bufferPointer: $0) }
-        hash.update(bufferPointer: tag)
-        return first(of: hash.finalize())
+        // Put together first: this is made and compared for every event, and three updates of a hash cost more than one.
+        withUnsafeTemporaryAllocation(byteCount: 8 + digest.count + tag.count, alignment: 8) { bytes in
+            bytes.storeBytes(of: position.bigEndian, as: UInt64.self)
+            UnsafeMutableRawBufferPointer(rebasing: bytes[8...]).copyBytes(from: digest)
+            UnsafeMutableRawBufferPointer(rebasing: bytes[(8 + digest.count)...]).copyMemory(from: tag)
+            return first(of: SHA256.hash(data: UnsafeRawBufferPointer(bytes)))
+        }
     }
 
     static func actorChecksum(id: Int64, did: String) -> Int64 {

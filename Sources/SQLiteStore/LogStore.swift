@@ -53,6 +53,8 @@ package final class LogStore: EventStore {
     package static let companions = [MarkFile.fileName, fileName + "-wal"]
 
     package var file: String { LogStore.fileName }
+    /// `LogRow.stored(of:)` gives no other.
+    package var hashesEventsRead: Bool { true }
     package let directory: String
     private let options: LogStoreOptions
     private let lock: DirectoryLock

@@ -154,6 +154,7 @@ private struct UninspectedStore: EventStore {
     let store: LogStore
 
     var file: String { store.file }
+    var hashesEventsRead: Bool { store.hashesEventsRead }
     func append(_ append: Append) async throws(EventLogError) -> [Appended] { try await store.append(append) }
     func head(of actor: DID) async throws(EventLogError) -> Head { try await store.head(of: actor) }
     func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
