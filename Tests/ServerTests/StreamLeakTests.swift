@@ -63,7 +63,7 @@ struct StreamLeakTests {
                 let name: Comment = "\(subscription) as \(caller), \(state), seed \(TestFiles.seed)"
                 let told = try await told(world, caller, subscription, of: LeakWorld.owner)
                 let absent = try await self.told(empty, caller, subscription, of: LeakWorld.owner)
-                let text = told.map(\.text).joined()
+                let text = told.map(\.searched).joined()
                 let cell = cell(caller, subscription, state)
                 counts["\(cell)", default: 0] += 1
                 switch cell {
@@ -106,7 +106,8 @@ struct StreamLeakTests {
             let members = try await told(world, caller, .enrollments, of: LeakWorld.owner)
             #expect(
                 !members.contains {
-                    $0.text.contains("enroll") && $0.text.contains(Service.boundary("others")) && $0.text.contains(LeakWorld.owner)
+                    $0.searched.contains("enroll") && $0.searched.contains(Service.boundary("others"))
+                        && $0.searched.contains(LeakWorld.owner)
                 }, "\(caller)")
         }
     }
@@ -117,7 +118,7 @@ struct StreamLeakTests {
     func back(state: RecordState) async throws {
         let world = try await LeakWorld(state)
         for caller in MatrixCaller.allCases {
-            let text = try await told(world, caller, .commits, of: LeakWorld.owner).map(\.text).joined()
+            let text = try await told(world, caller, .commits, of: LeakWorld.owner).map(\.searched).joined()
             let isShown = state == .ownerBack && (caller == .owner || caller == .appView)
             #expect(text.contains(LeakWorld.text) == isShown, "\(caller), \(state), seed \(TestFiles.seed)")
             #expect(text.contains(LeakWorld.key) == isShown, "\(caller), \(state), seed \(TestFiles.seed)")
@@ -146,5 +147,5 @@ extension StreamService {
 
 extension SeenMessage {
     /// Its bytes, for a search.
-    fileprivate var text: String { String(decoding: bytes, as: UTF8.self) }
+    fileprivate var searched: String { String(decoding: bytes, as: UTF8.self) }
 }
