@@ -22,16 +22,16 @@ package final class ReactorDatabase: ReactorStore, Sendable {
         let connection = try SQLiteConnection(path: path, options: options)
         if !isReadOnly {
             chmod(path, 0o600)  // People's sessions lie in it too.
-            try SQLiteReactorRows.create(on: connection)
+            try ServiceDatabase.turn.withLock { _ throws(SQLiteError) in try SQLiteReactorRows.create(on: connection) }
         }
         let rows = SQLiteReactorRows(connection, isReadOnly: isReadOnly)
         let queue = BlockingQueue<Job>(waitingMax: waitingMax)
         self.queue = queue
         thread = BackgroundThread {
             while let jobs = queue.take(wait: .forever, while: { _ in false }) {
-                for job in jobs { job(rows) }
+                for job in jobs { ServiceDatabase.turn.withLock { _ in job(rows) } }
             }
-            rows.close()
+            ServiceDatabase.turn.withLock { _ in rows.close() }
         }
     }
 
