@@ -33,8 +33,9 @@ struct FollowProgramTests {
                     key: try RecordKey("did:web:localhost:\(program.served.port)"))
             }
             try publish()
-            for number in 0..<3 { try await write("text \(number)", as: did, of: service, at: "k\(number)", program) }
-            try await write("newer", as: did, of: service, at: "k0", program)
+            let keys = (0..<3).map { TID(microseconds: 1_700_000_000_000_000 + $0, clockID: 1).description }
+            for number in 0..<3 { try await write("text \(number)", as: did, of: service, at: keys[number], program) }
+            try await write("newer", as: did, of: service, at: keys[0], program)
 
             let environment = ["STRATOS_PLC_URL": devnet.plcURL, "STRATOS_DEV_MODE": "true", "STRATOS_FOLLOW_TOKEN": did]
             let running = try program.served.program.start(["follow", "--did", did, "--verify"], environment: environment)
@@ -43,7 +44,8 @@ struct FollowProgramTests {
             let outcome = try await running.finish()
             #expect(outcome.status == 0, "\(outcome.errorText)")
             let lines = try outcome.lines.map { try DataModelJSON.decode(Array($0.utf8)) }
-            #expect(lines.map { $0["path"]?.stringValue?.suffix(2) } == ["k0", "k1", "k2", "k0"])
+            try #require(lines.count == 4)
+            #expect(lines.map { $0["path"]?.stringValue } == (keys + [keys[0]]).map { "\(Service.post)/\($0)" })
             #expect(lines.map { $0["record"]?["text"] } == ["text 0", "text 1", "text 2", "newer"])
             #expect(lines.map { $0["level"] } == ["cid-integrity", "user-signature", "user-signature", "user-signature"])
             #expect(lines[0]["note"]?.stringValue?.hasPrefix("superseded") == true)

@@ -51,9 +51,9 @@ struct FollowScriptTests {
 
     /// Single records, a batch, new versions and deletions: 39 records are left.
     private func write(_ program: ProgramUnderTest) async throws {
-        for number in 0..<12 { #expect(try await program.write("\(number)", as: Service.alice, at: "single\(number)").status == 200) }
+        for number in 0..<12 { #expect(try await program.write("\(number)", as: Service.alice, at: key(number)).status == 200) }
         let writes: [Value] = (0..<30).map { number in
-            ["action": "create", "collection": .string(Service.post), "rkey": .string("batch\(number)"), "record": record("\(number)")]
+            ["action": "create", "collection": .string(Service.post), "rkey": .string(key(100 + number)), "record": record("\(number)")]
         }
         let batch: Value = ["repo": .string(Service.alice), "writes": .array(writes)]
         #expect(try await program.ask("POST", "/xrpc/com.atproto.repo.applyWrites", as: Service.alice, body: batch).status == 200)
@@ -61,13 +61,15 @@ struct FollowScriptTests {
             func at(_ rkey: String) -> ValueMap {
                 ["repo": .string(Service.alice), "collection": .string(Service.post), "rkey": .string(rkey)]
             }
-            var put = at("batch\(number)")
+            var put = at(key(100 + number))
             put["record"] = record("again \(number)")
             #expect(try await program.ask("POST", "/xrpc/com.atproto.repo.putRecord", as: Service.alice, body: .map(put)).status == 200)
-            let delete = Value.map(at("single\(number)"))
+            let delete = Value.map(at(key(number)))
             #expect(try await program.ask("POST", "/xrpc/com.atproto.repo.deleteRecord", as: Service.alice, body: delete).status == 200)
         }
     }
+
+    private func key(_ number: Int) -> String { TID(microseconds: 1_700_000_000_000_000 + Int64(number), clockID: 1).description }
 
     private func record(_ text: String) -> Value {
         [
