@@ -31,7 +31,7 @@ struct FollowScriptTests {
         #expect(whole["lists"] == "same" && whole["repo"] == "same")
         #expect(whole["records"] == 39 && whole["connections"] == 1)
         let hash = try #require(whole["sha256"]?.stringValue)
-        let broken = try await follow(alice + ["--disconnect-every", "7"])
+        let broken = try await follow(alice + ["--disconnect-every", "3"])
         #expect(broken["sha256"]?.stringValue == hash && broken["records"] == 39)
         #expect((broken["connections"]?.integerValue ?? 0) > 3)
         let members = try #require(try await follow([])["members"])
