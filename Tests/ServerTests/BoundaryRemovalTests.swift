@@ -30,6 +30,7 @@ struct BoundaryRemovalTests {
         "zone.stratos.admin.addBoundary": "administrators", "zone.stratos.admin.enroll": "administrators",
         "zone.stratos.admin.getRecord": "administrators", "zone.stratos.admin.listEnrollments": "administrators",
         "zone.stratos.admin.removeBoundary": "administrators", "zone.stratos.admin.setBoundaries": "administrators",
+        "zone.stratos.admin.unenroll": "administrators", "zone.stratos.enrollment.unenroll": "ends the caller's own membership",
     ]
 
     private static func routes(uri: String) -> [ReadingRoute] {

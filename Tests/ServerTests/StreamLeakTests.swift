@@ -106,7 +106,7 @@ struct StreamLeakTests {
             let members = try await told(world, caller, .enrollments, of: LeakWorld.owner)
             #expect(
                 !members.contains {
-                    $0.searched.contains("enroll") && $0.searched.contains(Service.boundary("others"))
+                    $0.searched.contains("enroll") && $0.searched.contains("/others")
                         && $0.searched.contains(LeakWorld.owner)
                 }, "\(caller)")
         }
