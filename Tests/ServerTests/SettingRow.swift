@@ -240,7 +240,8 @@ struct SettingRow: Sendable {
         .init(
             name: "STRATOS_STREAM_CONNECTIONS_MAX", good: "2", wrong: ["0"],
             effect: .seen("2, not 3", without: nil) { subject in
-                try await subject.follow { first in
+                try await Task.sleep(for: .milliseconds(300))  // Until the places of those before are free.
+                return try await subject.follow { first in
                     _ = try first.messages(1)
                     return try first.another { second in
                         _ = try second.messages(1)

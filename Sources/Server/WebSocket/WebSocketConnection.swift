@@ -181,8 +181,10 @@ final class WebSocketHandler: ChannelInboundHandler {
         switch error {
         case NIOWebSocketError.invalidFrameLength: close(.tooLarge)
         case is NIOWebSocketError: close(.broken("control frames are whole and short"))
-        default: context.close(promise: nil)
+        default: return context.close(promise: nil)
         }
+        // Nothing behind such a frame can be read, the client's own close frame neither.
+        context.close(mode: .output, promise: nil)
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
