@@ -326,7 +326,8 @@ struct ReactorTests {
         try await it.deployment.write(alice, [.create(it.deployment.post("a"), at: .tid(1))])
         try await trial.settle()
         let engine = Engine(
-            log: it.log, readModel: it.deployment.databases, keys: ActorKeys(read: { _ in nil }, keep: { _, _ in }), authority: nil,
+            log: it.log, readModel: it.deployment.databases, keys: ActorKeys(read: { _ in nil }, keep: { _, _ in }, remove: { _ in }),
+            authority: nil,
             lexicons: .embedded, surroundings: Surroundings(now: { 0 }, random: { [UInt8](repeating: 0, count: $0) }),
             logger: it.engine.logger, reactorStore: trial.database)
         let lines = Lines()
