@@ -14,7 +14,7 @@ struct ReactorKillTests {
     func everyStep() async throws {
         var steps = 0
         // Some of them; each run others.
-        for at in stride(from: 1 + Int(TestFiles.seed % 7), to: 400, by: 7) {
+        for at in stride(from: 1 + Int(TestFiles.seed % 11), to: 400, by: 11) {
             var isDone = true
             for fault in [FaultyReactorStore.Fault.before, .after] {
                 if try await kill(at: at, fault) { isDone = false }
@@ -136,7 +136,7 @@ struct ReactorKillTests {
             let isIdle = try await trial.row(did).map { $0.state == .idle } ?? true
             #expect(isIdle, "seed \(seed)")
         }
-        #expect(trial.pds.journal.count > 20, "seed \(seed)")
+        #expect(trial.pds.journal.count > 5, "seed \(seed)")
     }
 
     /// What members do.

@@ -58,6 +58,7 @@ private struct EffectsWorld {
         random = SeededGenerator(seed: request.seed)
         served = try ServedDirectory(program, path: request.directory + "/data")
         served.environment["STRATOS_PLC_URL"] = devnet.plcURL
+        served.environment["STRATOS_ENROLLMENT_MODE"] = "open"
     }
 
     mutating func run(accounts: Int, rounds: Int) async throws -> ProofResult {
