@@ -26,6 +26,7 @@ struct BoundaryRemovalTests {
     private static let others: [String: String] = [
         "com.atproto.repo.createRecord": "writes", "com.atproto.repo.putRecord": "writes", "com.atproto.repo.deleteRecord": "writes",
         "com.atproto.repo.applyWrites": "writes", "zone.stratos.repo.importRepo": "writes",
+        "zone.stratos.sync.subscribeRecords": "streams, which tell members nothing of others",
         "zone.stratos.server.listDomains": "the service's own boundaries", "zone.stratos.audit.listReads": "the caller's own receipts",
         "zone.stratos.admin.addBoundary": "administrators", "zone.stratos.admin.enroll": "administrators",
         "zone.stratos.admin.getRecord": "administrators", "zone.stratos.admin.listEnrollments": "administrators",

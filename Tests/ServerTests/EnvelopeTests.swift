@@ -53,7 +53,7 @@ struct EnvelopeTests {
     func methods() async throws {
         let service = try await Service()
         for method in [HTTPRequest.Method.get, .post] {
-            for unknown in ["com.example.unknown", "com.atproto.server.describeServer", "zone.stratos.sync.subscribeRecords"] {
+            for unknown in ["com.example.unknown", "com.atproto.server.describeServer"] {
                 expect(try await service.ask(method, "/xrpc/\(unknown)"), 501, "MethodNotImplemented", "Method Not Implemented")
             }
         }

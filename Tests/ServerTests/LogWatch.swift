@@ -64,7 +64,7 @@ final class LogWatch: Sendable {
 
     /// A request's credentials: the header's value, and what is behind the scheme. A bare DID is no secret, and stands in lines.
     func keep(authorization value: String) {
-        keep(value, as: "an Authorization header")
+        if !value.hasPrefix("did:") { keep(value, as: "an Authorization header") }
         guard let space = value.firstIndex(of: " ") else { return }
         let credential = value[space...].dropFirst()
         // A word of a few letters stands in other places too.

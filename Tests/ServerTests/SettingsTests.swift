@@ -205,9 +205,10 @@ struct SettingsTests {
             for row in SettingRow.all where row.isSecret { #expect(!answer.text.contains(row.good), "\(row.name)") }
         }
         let outcome = try #require(try await program.served.stop())
-        #expect(outcome.errorText.contains("STRATOS_LOG_PUBLIC"), "a setting without effect is named")
+        #expect(outcome.errorText.contains("STRATOS_S3_SECRET_KEY"), "a setting without effect is named")
         expectNoSecret(outcome, "serve")
-        #expect(!outcome.errorText.contains(Service.alice + " "), "nobody's credential is logged")
+        let requests = outcome.errorText.split(separator: "\n").filter { $0.contains("[Server]") }
+        #expect(!requests.isEmpty && !requests.contains { $0.contains(Service.alice) }, "nobody's credential is logged")
         let other = try await program.run(["serve"], settings: ["STRATOS_SIGNING_KEY_HEX": String(repeating: "6b", count: 32)])
         #expect(other.status == 2)
         #expect(!other.errorText.contains("6b6b6b"))

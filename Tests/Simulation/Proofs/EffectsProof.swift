@@ -117,6 +117,7 @@ private struct EffectsWorld {
             try await Task.sleep(for: .milliseconds(Int.random(in: 0...150, using: &random)))
             if trouble == .slow { slowKills += 1 }
             kills += 1
+            listen()
             try await served.kill()
             try await served.start()
         }
@@ -129,6 +130,12 @@ private struct EffectsWorld {
         if trouble == .forgetful || trouble == .revoked {
             for index in members.indices where members[index].isMember { try await join(index) }
         }
+    }
+
+    /// No trouble here is one that a record is refused for.
+    private mutating func listen() {
+        let said = String(decoding: served.running?.errorsSoFar ?? [], as: UTF8.self)
+        failures += said.split(separator: "\n").filter { $0.contains("refused") }.map(String.init)
     }
 
     private mutating func somethingHappens() async throws {
@@ -150,10 +157,14 @@ private struct EffectsWorld {
         for index in members.indices { try await join(index) }
         try await idle()
         try await compare()
+        // Each time somebody came back the server gave one more.
+        let held = devnet.sessions(of: members[0].user.did).count
         try await leave(0)
         try await idle()
         try await compare()
-        if !devnet.sessions(of: members[0].user.did).isEmpty { failures.append("the session of somebody who left is still held") }
+        let left = devnet.sessions(of: members[0].user.did).count
+        if left != held - 1 { failures.append("of \(held) sessions of somebody who left \(left) are still held") }
+        listen()
     }
 
     // MARK: One thing
