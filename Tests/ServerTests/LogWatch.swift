@@ -64,12 +64,13 @@ final class LogWatch: Sendable {
 
     /// A request's credentials: the header's value, and what is behind the scheme. A bare DID is no secret, and stands in lines.
     func keep(authorization value: String) {
-        if !value.hasPrefix("did:") { keep(value, as: "an Authorization header") }
-        guard let space = value.firstIndex(of: " ") else { return }
-        let credential = value[space...].dropFirst()
+        let credential = value.firstIndex(of: " ").map { value[$0...].dropFirst() }
+        guard !(credential ?? value[...]).hasPrefix("did:") else { return }
+        keep(value, as: "an Authorization header")
+        guard let credential else { return }
         // A word of a few letters stands in other places too.
         guard credential.utf8.count >= 8 else { return }
-        if !credential.hasPrefix("did:") { keep(String(credential), as: "a credential") }
+        keep(String(credential), as: "a credential")
         if value.lowercased().hasPrefix("basic "), let text = Data(base64Encoded: String(credential)) {
             let password = text.drop { $0 != UInt8(ascii: ":") }.dropFirst()
             if password.count >= 4 { keep(Array(password), as: "a password") }

@@ -18,13 +18,16 @@ package enum StreamProof {
         }
         let plan =
             request.small
-            ? Plan(writers: 8, disconnects: 120, kills: 1, connectionsAtOnce: 200)
-            : Plan(writers: 64, disconnects: 10_000, kills: 12, connectionsAtOnce: 5000)
+            ? Plan(writers: 8, writes: 200, disconnects: 120, kills: 1, connectionsAtOnce: 200)
+            : Plan(writers: 64, writes: 10_000, disconnects: 10_000, kills: 12, connectionsAtOnce: 5000)
         return try await run(request, program: program, plan)
     }
 
     struct Plan: Sendable {
         let writers: Int
+        /// At least so many, answered or not.
+        let writes: Int
+        /// The same.
         let disconnects: Int
         let kills: Int
         let connectionsAtOnce: Int
@@ -54,7 +57,7 @@ package enum StreamProof {
         for follower in followers { follower.start() }
 
         var (kills, rebuilds, enrolled) = (0, 0, 0)
-        while control.disconnects < plan.disconnects, control.failureCount == 0 {
+        while control.disconnects < plan.disconnects || control.writes < plan.writes, control.failureCount == 0 {
             try await Task.sleep(for: .milliseconds(Int.random(in: 20...200, using: &random)))
             try await served.succeed("enroll", "did:web:late\(enrolled).example.com", "--boundary", "general")
             enrolled += 1
@@ -70,10 +73,11 @@ package enum StreamProof {
         }
         control.stopWriting()
         for writer in writers { try await writer.finished() }
-        // The last of each stream: whoever has it has what was before it.
+        // The last of each stream: whoever has it has what was before it. From before it comes no connection is cut on purpose, so that nobody
+        // who has it waits for more.
+        control.stopLosing()
         for number in 0..<actors { try await StreamWriter.writeLast(to: actor(number), port: served.port) }
         try await served.succeed("enroll", StreamFollower.lastMember, "--boundary", "general")
-        control.stopLosing()
         for follower in followers { try await follower.finished() }
         let crowd = try await StreamCrowd.come(plan.connectionsAtOnce, port: served.port)
         try await served.stop()
@@ -96,6 +100,7 @@ package enum StreamProof {
 final class StreamControl: Sendable {
     private struct State {
         var failures: [String] = []
+        var writes = 0
         var disconnects = 0
         var isWriting = true
         var isLosing = true
@@ -105,11 +110,13 @@ final class StreamControl: Sendable {
 
     var failures: [String] { state.withLock { $0.failures } }
     var failureCount: Int { state.withLock { $0.failures.count } }
+    var writes: Int { state.withLock { $0.writes } }
     var disconnects: Int { state.withLock { $0.disconnects } }
     var isWriting: Bool { state.withLock { $0.isWriting } }
     var isLosing: Bool { state.withLock { $0.isLosing } }
 
     func fail(_ message: String) { state.withLock { $0.failures.append(message) } }
+    func wrote() { state.withLock { $0.writes += 1 } }
     func lost() { state.withLock { $0.disconnects += 1 } }
     func stopWriting() { state.withLock { $0.isWriting = false } }
     func stopLosing() { state.withLock { $0.isLosing = false } }
@@ -154,6 +161,7 @@ final class StreamWriter: @unchecked Sendable {
             input["validate"] = false
         }
         count += 1
+        control.wrote()
         do throws(HTTPConnection.Failure) {
             if connection == nil { connection = try HTTPConnection(port: port) }
             let answer = try Self.ask(connection!, kind == 0 ? "deleteRecord" : "putRecord", input, as: actor)
