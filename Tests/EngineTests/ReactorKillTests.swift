@@ -136,7 +136,7 @@ struct ReactorKillTests {
             let isIdle = try await trial.row(did).map { $0.state == .idle } ?? true
             #expect(isIdle, "seed \(seed)")
         }
-        #expect(trial.pds.journal.count > 5, "seed \(seed)")
+        #expect(trial.pds.journal.count > 1, "seed \(seed)")
     }
 
     /// What members do.

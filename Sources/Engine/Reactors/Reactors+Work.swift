@@ -268,9 +268,10 @@ extension Reactors {
             for path in page.map(\.path) {
                 guard var item = try rows.item(path, of: did), item.marks == 0 else { continue }
                 let wanted = marks[path]
-                if wanted == nil, item.done == nil {
-                    try rows.remove(path, of: did)  // It was refused, and is not wanted any more.
-                } else if wanted != item.done {
+                if wanted == nil, item.done == nil, item.refusal == nil {
+                    try rows.remove(path, of: did)
+                } else if wanted != item.done || (wanted == nil && item.refusal != nil) {
+                    // What was refused may be there all the same, from an attempt whose outcome nobody knows any more.
                     item.mark(due: 0, wanted == nil || path.collection == PublicRecords.enrollments ? .live : .backlog)
                     try rows.put(item, of: did)
                 }
