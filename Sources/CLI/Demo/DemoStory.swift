@@ -1,5 +1,7 @@
 import ATProto
+import Client
 import Engine
+import Keys
 
 /// What the demo goes through, in order. Every request is one that an app, a browser or an operator would send.
 struct DemoStory: ~Copyable {
@@ -160,14 +162,36 @@ struct DemoStory: ~Copyable {
     }
 
     private mutating func prove(_ record: (key: String, cid: String)) async throws {
-        transcript.step("The proof: the record, and the path through Alice's tree to the commit that she signed")
+        transcript.step(
+            "The proof: the record, and the path through Alice's tree to the commit; checked by the key that her own server names")
+        let key = try await signingKey(of: alice)
         let method = "com.atproto.sync.getRecord"
         let query = "did=\(alice.did)&collection=\(collection)&rkey=\(record.key)"
         transcript.request("GET", "\(world.url)/xrpc/\(method)?\(query)", as: "as Alice")
         let answer = try await get(query, method: method, as: alice)
         guard answer.status == 200 else { throw unexpected(method, answer) }
         transcript.answer(200, "\(answer.contentType ?? ""), \(answer.bytes.count) bytes")
-        transcript.show(try DemoProof.check(answer.bytes, record: record.cid))
+        let place = try RecordProof.verify(
+            answer.bytes, account: alice.did, collection: try NSID(collection), recordKey: try RecordKey(record.key), key: .user(key))
+        guard case .record(let proven) = place, proven.cid.description == record.cid else { throw unexpected(method, answer) }
+        transcript.show([
+            "proven": .string(proven.level.rawValue), "cid": .string(proven.cid.description),
+            "commit": .string(proven.commit.cid.description),
+        ])
+    }
+
+    /// From the record that says, on the person's own server, that the person is a member here.
+    private func signingKey(of person: DemoWorld.Person) async throws -> PublicKey {
+        let record = service.replacing("%3A", with: ":")
+        let url =
+            "\(world.pdsURL)/xrpc/com.atproto.repo.getRecord?repo=\(person.did)&collection=zone.stratos.actor.enrollment&rkey=\(record)"
+        transcript.request("GET", url, as: "as anybody")
+        let answer = try await world.get(url)
+        guard answer.status == 200, let body = answer.json, let text = body["value"]?["signingKey"]?.stringValue else {
+            throw unexpected(url, answer)
+        }
+        transcript.answer(200, body)
+        return try PublicKey(didKey: text)
     }
 
     private mutating func rebuild() async throws {
