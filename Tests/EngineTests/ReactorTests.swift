@@ -137,6 +137,19 @@ struct ReactorTests {
         #expect(try await trial.items(alice).allSatisfy { $0.refusal == nil })
     }
 
+    @Test("a server that does not take the credentials has refused no record: it is asked again, and the order is kept")
+    func credentials() async throws {
+        let trial = try await ReactorTrial { number, _ in number < 4 ? .refused(401, "use_dpop_nonce") : nil }
+        let (it, alice) = (trial.it, trial.it.alice)
+        try await trial.enroll(alice)
+        for number in 1...2 { try await it.deployment.write(alice, [.create(it.deployment.post("p"), at: .tid(number))]) }
+        try await trial.settle()
+        try await trial.expectPublic(alice)
+        var seen: Set<RecordPath> = []
+        let firsts = trial.pds.journal.map(\.path).filter { seen.insert($0).inserted }
+        #expect(firsts == [ReactorTrial.enrollmentPath, path(.tid(1)), path(.tid(2))])
+    }
+
     @Test("without a session work waits, is not tried again by itself, survives a restart, and is done when a session comes")
     func parked() async throws {
         let trial = try await ReactorTrial()

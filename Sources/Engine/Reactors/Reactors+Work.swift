@@ -180,9 +180,15 @@ extension Reactors {
                 try await pds.delete(path.collection, path.recordKey, did)
             }
         } catch {
-            throw .server(error)
+            throw Self.fault(error)
         }
         try await ours { try await self.settle(item, of: did, done: wanted?.mark, isDone: true) }
+    }
+
+    /// A server that does not take the credentials has not looked at the record, so it has not refused it.
+    private static func fault(_ error: PDSError) -> Fault {
+        if case .refused(401, let name) = error { return .server(.unavailable(reason: "401 \(name)")) }
+        return .server(error)
     }
 
     /// From here on nobody knows whether it was done, until somebody does.
@@ -283,7 +289,7 @@ extension Reactors {
     private func tidy(_ actor: ReactorActor) async throws(Fault) {
         let did = actor.did
         let found: [PDSRecord]
-        do throws(PDSError) { found = try await pds.list(PublicRecords.enrollments, did) } catch { throw .server(error) }
+        do throws(PDSError) { found = try await pds.list(PublicRecords.enrollments, did) } catch { throw Self.fault(error) }
         let others = found.filter { publicRecords.isOurs($0.value) }
             .map { (path: RecordPath(collection: PublicRecords.enrollments, recordKey: $0.key), cid: $0.cid) }
             .filter { [path = publicRecords.enrollmentPath] in $0.path != path }
