@@ -210,7 +210,7 @@ struct FollowTests {
                 run == 0 ? follow.arguments("--cursor", "3", "--cursor-file", follow.cursorFile) : follow.resuming)
             let goal = told.count
             _ = try await running.waits(
-                until: { output in goal + output.count(where: { $0 == 10 }) >= min(300, 60 * (run + 1)) }, within: .seconds(8))
+                until: { output in goal + output.count(where: { $0 == 10 }) >= min(300, 60 * (run + 1)) }, within: .seconds(30))
             running.signal(SIGINT)
             let outcome = try await running.finish(within: .seconds(5))
             #expect(outcome.status == 0, "\(outcome.errorText)")
