@@ -111,7 +111,10 @@ final class LeavePerson: @unchecked Sendable {
         var isRepeated = false
         while true {
             if let answer = connection.attempt(method, "/xrpc/\(nsid)\(query)", headers: headers, body: body) {
-                return (answer, isRepeated)
+                // Told to come later, which changes nothing.
+                guard answer.status == 429, !ledger.isStopping else { return (answer, isRepeated) }
+                Thread.sleep(forTimeInterval: 0.1)
+                continue
             }
             isRepeated = true
             if ledger.isStopping { throw Unexpected(what: "stopped before an answer to \(nsid)") }
