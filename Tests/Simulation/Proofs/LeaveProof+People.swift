@@ -73,14 +73,7 @@ final class LeavePerson: @unchecked Sendable {
         thread.start()
     }
 
-    func finished() async {
-        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            Thread.detachNewThread { [ended] in
-                ended.wait()
-                continuation.resume()
-            }
-        }
-    }
+    func finished() async throws { try await onThread { [ended] in ended.wait() } }
 
     private struct Unexpected: Error {
         let what: String
@@ -241,14 +234,7 @@ final class LeaveReader: @unchecked Sendable {
         thread.start()
     }
 
-    func finished() async {
-        await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
-            Thread.detachNewThread { [ended] in
-                ended.wait()
-                continuation.resume()
-            }
-        }
-    }
+    func finished() async throws { try await onThread { [ended] in ended.wait() } }
 
     private func read() {
         let owner = LeaveProof.actor(Int.random(in: 0..<actors, using: &random))

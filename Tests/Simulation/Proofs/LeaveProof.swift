@@ -71,8 +71,8 @@ package enum LeaveProof {
         }
         if served.running == nil { try await served.start() }
         ledger.stop()
-        for person in people { await person.finished() }
-        for reader in readers { await reader.finished() }
+        for person in people { try await person.finished() }
+        for reader in readers { try await reader.finished() }
         var failures = ledger.failures
         if failures.isEmpty { failures += try await judge(served, people, ledger) }
         let counts = [
