@@ -6,13 +6,16 @@ internal import Synchronization
 /// writer never gets there. So each pass copies what was written during the one before, until what is left is so little that the
 /// writer copies it between two groups.
 final class LogCheckpointer: Sendable {
-    private final class Progress: Sendable {
-        /// Pages of the WAL that are in the file, as far as is known: too few only costs another pass.
-        let copied = Atomic<Int>(0)
-        let isDiskFull = Atomic<Bool>(false)
+    /// What is known of the WAL that was begun as the `epoch`th: so many of its pages are in the file. Too few only costs another pass.
+    private struct Progress {
+        var epoch = 0
+        var copied = 0
+        var isDiskFull = false
     }
 
-    private let progress = Progress()
+    private final class SharedProgress: Sendable { let value = Mutex(Progress()) }
+
+    private let progress = SharedProgress()
     private let requests = BlockingQueue<Void>(waitingMax: 1)
     private let thread: BackgroundThread
 
@@ -21,14 +24,15 @@ final class LogCheckpointer: Sendable {
         let (progress, requests) = (progress, requests)
         thread = BackgroundThread {
             while requests.take(wait: .forever, while: { _ in true }) != nil {
+                let epoch = progress.value.withLock { $0.epoch }
                 do throws(SQLiteError) {
-                    let pass = try connection.checkpoint()
-                    // All of it: the next transaction begins the WAL anew.
-                    progress.copied.store(pass.left == 0 ? 0 : pass.copied, ordering: .releasing)
+                    let copied = try connection.checkpoint().copied
+                    // Of a WAL that has been begun anew meanwhile, nothing is said.
+                    progress.value.withLock { if $0.epoch == epoch { $0.copied = copied } }
                     state.with { $0.activity.checkpoints += 1 }
                 } catch {
                     // Busy: the writer copies at this moment.
-                    if error.isNoSpace { progress.isDiskFull.store(true, ordering: .releasing) } else if !error.isBusy { onFailure(error) }
+                    if error.isNoSpace { progress.value.withLock { $0.isDiskFull = true } } else if !error.isBusy { onFailure(error) }
                 }
             }
             connection.close()
@@ -39,13 +43,23 @@ final class LogCheckpointer: Sendable {
     func request() { _ = requests.push(()) }
 
     /// Of `pages` in the WAL, those that are not in the file yet.
-    func left(of pages: Int) -> Int { pages - min(pages, progress.copied.load(ordering: .acquiring)) }
+    func left(of pages: Int) -> Int { pages - min(pages, progress.value.withLock { $0.copied }) }
 
     /// The WAL was begun anew.
-    func forget() { progress.copied.store(0, ordering: .releasing) }
+    func forget() {
+        progress.value.withLock { progress in
+            progress.epoch += 1
+            progress.copied = 0
+        }
+    }
 
     /// Whether the disk had no room for a pass since this was last asked.
-    func takeDiskFull() -> Bool { progress.isDiskFull.exchange(false, ordering: .acquiringAndReleasing) }
+    func takeDiskFull() -> Bool {
+        progress.value.withLock { progress in
+            defer { progress.isDiskFull = false }
+            return progress.isDiskFull
+        }
+    }
 
     /// Ends the pass that is under way, and closes the file. Called once.
     func close() {
