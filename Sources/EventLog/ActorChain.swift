@@ -89,8 +89,12 @@ final class ActorChain {
     /// Checks the next event and moves to it, whatever was found.
     func check(_ stored: StoredEvent, _ event: Event, _ rules: ChainRules, _ findings: inout FindingList) {
         let cid = rules.isHashed ? stored.cid : CID(hashing: stored.bytes)
-        var note = Note(chain: self, event: event, position: stored.position, findings: findings)
-        defer { findings = note.findings }
+        var note = Note(keyEpoch: event.keyEpoch, position: stored.position)
+        defer {
+            for wrong in note.wrong {
+                findings.add(wrong.invariant, wrong.message, actor: did, sequence: event.sequence, position: stored.position)
+            }
+        }
         note.unless(cid == stored.cid, "I1", "the stored CID is not that of the event's bytes")
         note.unless(event.sequence == head.sequence + 1, "I2", "event \(event.sequence) follows \(head.sequence)")
         note.unless(event.prev == head.event, "I3", "prev is not the CID of the event before")
@@ -232,7 +236,7 @@ final class ActorChain {
     }
 
     private func check(_ attestation: Attestation, _ rules: ChainRules, _ note: inout Note) {
-        let inForce = rules.history.key(epoch: note.event.keyEpoch)
+        let inForce = rules.history.key(epoch: note.keyEpoch)
         note.unless(attestation.signingKey == inForce, "I4", "the attestation names another service key than the one in force")
         guard rules.signatures, let key, let boundaries else { return }
         note.unless(attestation.verifies(did: did, boundaries: boundaries, actorKey: key), "I4", "the attestation does not verify")
@@ -336,23 +340,18 @@ final class ActorChain {
 
 /// Collects what is wrong with one event.
 private struct Note {
-    let actor: DID
-    let event: Event
+    let keyEpoch: UInt64
     let position: UInt64?
-    var findings: FindingList
+    private(set) var wrong: [(invariant: String, message: String)] = []
 
-    init(chain: ActorChain, event: Event, position: UInt64?, findings: FindingList) {
-        actor = chain.did
-        self.event = event
+    init(keyEpoch: UInt64, position: UInt64?) {
+        self.keyEpoch = keyEpoch
         self.position = position
-        self.findings = findings
     }
 
     mutating func unless(_ holds: Bool, _ invariant: String, _ message: @autoclosure () -> String) {
         if !holds { add(invariant, message()) }
     }
 
-    mutating func add(_ invariant: String, _ message: String) {
-        findings.add(invariant, message, actor: actor, sequence: event.sequence, position: position)
-    }
+    mutating func add(_ invariant: String, _ message: String) { wrong.append((invariant, message)) }
 }

@@ -93,7 +93,8 @@ package struct ChainVerifier: Sendable {
         var last = StreamCursor.start
         var count: UInt64 = 0
         var skips = 0
-        var read = await page(after: last)
+        var limit = options.pageEvents
+        var read = await page(after: last, limit: limit)
         while true {
             var page: [StoredEvent] = []
             var damaged: StreamCursor?
@@ -112,12 +113,18 @@ package struct ChainVerifier: Sendable {
             last = checkPositions(of: page, after: last, &findings)
             if let damaged { last = damaged }
             let parts = split(page, into: shards.count)
-            // The next page is read while the shards work on this one.
-            async let next = self.page(after: last)
+            // A store ends a page early where bodies are large; what was expected behind it was then read in vain.
+            limit = page.count < limit ? max(2, page.count) : min(2 * limit, options.pageEvents)
+            // The next page is read while the shards work on this one, as two halves at once, of which the second begins where the first
+            // ends if nothing is out of the ordinary. Both are asked for before the shards have taken every thread.
+            let half = max(1, limit / 2)
+            let middle = StreamCursor(rawValue: last.rawValue + UInt64(half)) ?? last
+            async let near = self.page(after: last, limit: half)
+            async let far = self.page(after: middle, limit: half)
             await withTaskGroup(of: Void.self) { group in
                 for (shard, part) in zip(shards, parts) where !part.isEmpty { group.addTask { await shard.check(part) } }
             }
-            read = await next
+            read = await ChainVerifier.join(near, far, at: middle)
             count += UInt64(page.count)
             progress(count)
         }
@@ -139,9 +146,17 @@ package struct ChainVerifier: Sendable {
         return page
     }
 
-    private func page(after cursor: StreamCursor, limit: Int? = nil) async -> Result<[StoredEvent], EventLogError> {
+    /// Both halves as one page, where the first reaches to where the second was read from.
+    private static func join(
+        _ near: Result<[StoredEvent], EventLogError>, _ far: Result<[StoredEvent], EventLogError>, at middle: StreamCursor
+    ) -> Result<[StoredEvent], EventLogError> {
+        guard case .success(let first) = near, first.last?.position == middle.rawValue, case .success(let second) = far else { return near }
+        return .success(first + second)
+    }
+
+    private func page(after cursor: StreamCursor, limit: Int) async -> Result<[StoredEvent], EventLogError> {
         do throws(EventLogError) {
-            return .success(try await store.events(afterPosition: cursor.rawValue, limit: limit ?? options.pageEvents))
+            return .success(try await store.events(afterPosition: cursor.rawValue, limit: limit))
         } catch {
             return .failure(error)
         }
