@@ -48,7 +48,7 @@ final class StreamSocket {
         guard head.starts(with: Array("HTTP/1.1 101".utf8)) else { throw BenchmarkFailure(String(decoding: head, as: UTF8.self)) }
     }
 
-    /// Waits for bytes and gives the messages that are whole by then. Pings are passed over: no benchmark lasts long enough to answer.
+    /// Waits for bytes, gives the messages that are whole by then, and answers pings.
     /// - Returns: how many messages came.
     func read(_ take: (UnsafeRawBufferPointer) -> Void = { _ in }) throws -> Int {
         if start > 0 {
@@ -71,10 +71,18 @@ final class StreamSocket {
             buffer.deallocate()
             buffer = larger
         }
-        return messages(take)
+        return try messages(take)
     }
 
-    private func messages(_ take: (UnsafeRawBufferPointer) -> Void) -> Int {
+    /// Says that we are here, with what the ping said (at most 125 bytes), under a mask of zeros.
+    private func answer(ping: UnsafeRawBufferPointer) throws {
+        let pong = [0x8A, 0x80 | UInt8(ping.count), 0, 0, 0, 0] + ping
+        guard pong.withUnsafeBytes({ send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }) == pong.count else {
+            throw BenchmarkFailure("a ping could not be answered")
+        }
+    }
+
+    private func messages(_ take: (UnsafeRawBufferPointer) -> Void) throws -> Int {
         var count = 0
         while end - start >= 2 {
             var head = 2
@@ -89,9 +97,13 @@ final class StreamSocket {
                 head = 10
             }
             guard end - start >= head + length else { break }
-            if buffer[start] & 0x0F == 0x2 {
-                take(UnsafeRawBufferPointer(rebasing: buffer[(start + head)..<(start + head + length)]))
+            let payload = UnsafeRawBufferPointer(rebasing: buffer[(start + head)..<(start + head + length)])
+            switch buffer[start] & 0x0F {
+            case 0x2:
+                take(payload)
                 count += 1
+            case 0x9: try answer(ping: payload)
+            default: break
             }
             start += head + length
         }
