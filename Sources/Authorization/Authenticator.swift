@@ -192,17 +192,11 @@ package struct Authenticator: Sendable {
     private func isAudience(of access: AccessToken) async throws(CredentialRefusal) -> Bool {
         if access.audiences.contains(service.description) { return true }
         let pds = try await keys.pds(access.subject)
-        if access.audiences.contains(pds) { return true }
         return access.audiences.contains { audience in
             audience.hasPrefix("did:")
-                ? audience == Self.webDID(ofOrigin: pds)
-                : DPoPProof.normalized(audience) == DPoPProof.normalized(pds)
+                ? audience == pds.webDID
+                : audience == pds.description || DPoPProof.normalized(audience) == DPoPProof.normalized(pds.description)
         }
-    }
-
-    /// `https://host:port` as a did:web.
-    private static func webDID(ofOrigin url: String) -> String? {
-        WebOrigin(url).map { origin in "did:web:" + origin.host + (origin.port.map { "%3A\($0)" } ?? "") }
     }
 
     private func note(_ use: SingleUse, refusal: (TokenError) -> CredentialRefusal) throws(CredentialRefusal) {

@@ -8,12 +8,12 @@ package struct CallerKeys: Sendable {
     /// The key of the token's issuer, once that is proven to be the authorization server of its subject's own PDS.
     let issuerKey: @Sendable (AccessToken) async throws(CredentialRefusal) -> PublicKey
     /// The origin of a DID's PDS.
-    let pds: @Sendable (DID) async throws(CredentialRefusal) -> String
+    let pds: @Sendable (DID) async throws(CredentialRefusal) -> WebOrigin
 
     package init(
         signingKey: @escaping @Sendable (DID, _ refresh: Bool) async throws(CredentialRefusal) -> PublicKey?,
         issuerKey: @escaping @Sendable (AccessToken) async throws(CredentialRefusal) -> PublicKey,
-        pds: @escaping @Sendable (DID) async throws(CredentialRefusal) -> String
+        pds: @escaping @Sendable (DID) async throws(CredentialRefusal) -> WebOrigin
     ) {
         self.signingKey = signingKey
         self.issuerKey = issuerKey

@@ -4,6 +4,9 @@ package import EventLog
 /// Reads of the log on one connection, each checked against the hashes that cover it. Confined to one thread.
 package final class LogReader {
     let connection: SQLiteConnection
+    /// Numbers of actors that were found lately: an actor keeps its number for ever.
+    private var actorRows: [DID: Int64] = [:]
+    private static let actorRowsMax = 4096
 
     /// What one read of events gives at most, so that a page of large bodies stays small in memory.
     static let bytesMax = 8 << 20
@@ -19,6 +22,7 @@ package final class LogReader {
 
     /// The actor's number in this file; nil where the log has nothing of it.
     package func actorRow(_ did: DID) throws(EventLogError) -> Int64? {
+        if let id = actorRows[did] { return id }
         let row = try sql { connection throws(SQLiteError) in
             try connection.single("SELECT id, checksum FROM actors WHERE did = ?", .text(did.description)) {
                 ($0.integer(0), $0.integer(1))
@@ -28,6 +32,8 @@ package final class LogReader {
         guard LogSchema.actorChecksum(id: id, did: did.description) == checksum else {
             throw .damaged(file: LogStore.fileName, position: nil, message: "the row of actor \(did) does not match its checksum")
         }
+        if actorRows.count >= LogReader.actorRowsMax { actorRows.removeAll(keepingCapacity: true) }
+        actorRows[did] = id
         return id
     }
 

@@ -74,7 +74,7 @@ import Testing
         for _ in 0..<3 {
             #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-1", algorithm: "ES256") == key)
         }
-        #expect(try await issuers.pds(of: alice) == pds)
+        #expect(try await issuers.pds(of: alice).description == pds)
         #expect(
             web.requests.map(\.url) == [
                 documentURL, pds + "/.well-known/oauth-protected-resource", server + "/.well-known/oauth-authorization-server", keysURL,

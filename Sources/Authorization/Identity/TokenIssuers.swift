@@ -39,11 +39,10 @@ package final class TokenIssuers: Sendable {
     ///   - algorithm: the token's `alg`; the key has its curve.
     package func key(issuer: String, subject: DID, keyID: String?, algorithm: String) async throws(IssuerError) -> PublicKey {
         let curve = try Self.curve(of: algorithm)
-        guard WebOrigin(issuer)?.description == issuer else { throw .notTheIssuer }
         let deadline = resolver.newDeadline()
         if try await self.issuer(of: subject, refresh: false, until: deadline).description != issuer {
-            // The account may have moved since.
-            guard try await self.issuer(of: subject, refresh: true, until: deadline).description == issuer else { throw .notTheIssuer }
+            // The account may have moved since; but not to where nobody can issue anything.
+            guard WebOrigin(issuer)?.description == issuer, try await self.issuer(of: subject, refresh: true, until: deadline).description == issuer else { throw .notTheIssuer }
         }
         if let key = try await keySet(of: issuer, refresh: false, until: deadline).key(id: keyID, curve: curve) { return key }
         if let key = try await keySet(of: issuer, refresh: true, until: deadline).key(id: keyID, curve: curve) { return key }
@@ -51,8 +50,8 @@ package final class TokenIssuers: Sendable {
     }
 
     /// The origin of the subject's PDS, for the check of a token's audience.
-    package func pds(of subject: DID) async throws(IssuerError) -> String {
-        try await pds(of: subject, refresh: false, until: resolver.newDeadline()).description
+    package func pds(of subject: DID) async throws(IssuerError) -> WebOrigin {
+        try await pds(of: subject, refresh: false, until: resolver.newDeadline())
     }
 
     private static func curve(of algorithm: String) throws(IssuerError) -> Curve {

@@ -7,6 +7,7 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
     package let host: String
     /// nil for the scheme's own, 443 or 80.
     package let port: UInt16?
+    package let description: String
 
     /// - Parameter text: `scheme://host[:port]`, a slash at the end or none; what has a user, a path, a query or a fragment is none.
     package init?(_ text: String) {
@@ -24,6 +25,7 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
             guard let number = Self.port(rest[hostEnd...]) else { return nil }
             port = number == (isSecure ? 443 : 80) ? nil : number
         }
+        description = (isSecure ? "https://" : "http://") + host + (port.map { ":\($0)" } ?? "")
     }
 
     /// The origin of a URL with any path and query: its authority ends at the first slash or question mark behind the scheme.
@@ -37,9 +39,8 @@ package struct WebOrigin: Hashable, Sendable, CustomStringConvertible {
         self.init(String(decoding: bytes[..<end], as: UTF8.self))
     }
 
-    package var description: String {
-        (isSecure ? "https://" : "http://") + host + (port.map { ":\($0)" } ?? "")
-    }
+    /// As a did:web, which names a host and perhaps a port.
+    package var webDID: String { "did:web:" + host + (port.map { "%3A\($0)" } ?? "") }
 
     /// Whether the name can only stand for this machine: RFC 6761 keeps `localhost` and all below it for that.
     package var isLoopback: Bool {
