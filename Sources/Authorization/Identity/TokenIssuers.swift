@@ -41,8 +41,9 @@ package final class TokenIssuers: Sendable {
         let curve = try Self.curve(of: algorithm)
         let deadline = resolver.newDeadline()
         if try await self.issuer(of: subject, refresh: false, until: deadline).description != issuer {
-            // The account may have moved since; but not to where nobody can issue anything.
-            guard WebOrigin(issuer)?.description == issuer, try await self.issuer(of: subject, refresh: true, until: deadline).description == issuer else { throw .notTheIssuer }
+            guard WebOrigin(issuer)?.description == issuer else { throw .notTheIssuer }
+            // The account may have moved since.
+            guard try await self.issuer(of: subject, refresh: true, until: deadline).description == issuer else { throw .notTheIssuer }
         }
         if let key = try await keySet(of: issuer, refresh: false, until: deadline).key(id: keyID, curve: curve) { return key }
         if let key = try await keySet(of: issuer, refresh: true, until: deadline).key(id: keyID, curve: curve) { return key }
