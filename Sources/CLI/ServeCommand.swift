@@ -51,7 +51,7 @@ struct ServeCommand: AsyncParsableCommand {
             publicRecords: PublicRecords(
                 url: publicURL, service: authority.terms.serviceDID, fragment: settings.serviceFragment),
             pace: settings.isDevelopment ? .nearby : ReactorPace(), surroundings: .ofThisMachine, logger: logger)
-        engine.onAppend { reactors.wake($0) }
+        engine.onAppend { reactors.wake($0.actor) }
         let joining = Joining(
             client: identity.oauth, sessions: identity.sessions, admits: { terms.admits($0, pds: $1) },
             onSession: { reactors.reconcile($0) })

@@ -72,10 +72,8 @@ package final class Engine: Sendable {
     /// Actors whose fold in memory is not to be believed: it is made anew before anybody uses it.
     private let doubted = Mutex<Set<DID>>([])
     let enrollments: Enrollments
-    /// Wakes those who follow a stream.
-    package let bells = StreamBells()
     /// Who is told of each append, once it is projected.
-    private let listeners = Mutex<[@Sendable (DID) -> Void]>([])
+    private let listeners = Mutex<[@Sendable (Append) -> Void]>([])
     /// What the reactors have done and what is due; nil where nobody has kept any of it.
     let reactorStore: (any ReactorStore)?
     /// Whether requests are to be answered; false while the projections are dropped or rebuilt.
@@ -106,8 +104,9 @@ package final class Engine: Sendable {
         clockID = (UInt16(bytes[0]) << 8 | UInt16(bytes[1])) & 0x3ff
     }
 
-    /// Has `listener` called after each append, on whatever task appended: it must return at once.
-    package func onAppend(_ listener: @escaping @Sendable (DID) -> Void) { listeners.withLock { $0.append(listener) } }
+    /// Has `listener` called after each append, once it is durable and folded and where that is not known, on whatever task appended:
+    /// it must return at once.
+    package func onAppend(_ listener: @escaping @Sendable (Append) -> Void) { listeners.withLock { $0.append(listener) } }
 
     var now: Timestamp { Timestamp(milliseconds: surroundings.now() / 1000) }
 
@@ -247,10 +246,7 @@ package final class Engine: Sendable {
     /// next touch catches up. Where it has not, what the log holds is not known, and the next touch reads it.
     func append(_ append: Append) async throws {
         // Last, so that whoever is woken finds the rows where the log is; also where it is not known what the log holds.
-        defer {
-            bells.ring(after: append)
-            for listener in listeners.withLock({ $0 }) { listener(append.actor) }
-        }
+        defer { for listener in listeners.withLock({ $0 }) { listener(append) } }
         // I6: durable before anything is answered or projected.
         do {
             _ = try await log.append(append)

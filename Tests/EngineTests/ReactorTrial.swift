@@ -46,7 +46,7 @@ final class ReactorTrial {
             publicRecords: PublicRecords(url: url, service: try it.deployment.service, fragment: fragment), pace: pace,
             surroundings: Surroundings(now: { clock.now() }, random: { chance.bytes($0) }),
             logger: Logger(label: "stratos", factory: { _ in SwiftLogNoOpLogHandler() }))
-        it.engine.onAppend { [weak reactors] did in reactors?.wake(did) }
+        it.engine.onAppend { [weak reactors] append in reactors?.wake(append.actor) }
         return reactors
     }
 

@@ -44,7 +44,7 @@ package enum StreamRefusal: Error, Hashable, Sendable {
 /// Batches that were made lately, for all who follow the same actor live and may see the same: the first one reads, judges and
 /// encodes, the others are given its frames.
 ///
-/// A batch is found again only under the version that it was judged under (`StreamBells.version`), which every append to that actor
+/// A batch is found again only under the version that it was judged under (`StreamFollowers.version`), which every append to that actor
 /// changes: so what is sent is judged by the log as it stands when it is sent. Bounded: two halves, of which the older one is dropped
 /// when the newer one is full.
 final class StreamCache: Sendable {

@@ -12,6 +12,7 @@ package final class Streams: Sendable {
     private let index = EnrollmentIndex()
     private let cache = StreamCache(bytesMax: 16 << 20)
     private let readAhead = ReadAhead()
+    private let followers = StreamFollowers()
 
     static let servicesOnly = "Service auth required for service-level subscription"
 
@@ -23,6 +24,7 @@ package final class Streams: Sendable {
         self.service = service
         self.serviceURL = serviceURL
         retentionMilliseconds = Int64(retentionDays) * 86_400_000
+        engine.onAppend { [followers] append in followers.wake(after: append) }
     }
 
     /// Begins a stream.
@@ -46,7 +48,7 @@ package final class Streams: Sendable {
         case .enrollments:
             let stream = EnrollmentStream(engine: engine, index: index, service: service, serviceURL: serviceURL, viewer: viewer)
             return StreamSubscription(
-                engine, topic, after: StreamPlace(after: cursor), viewer: viewer, outdated: isOutdated ? cursor : nil
+                engine, followers, topic, after: StreamPlace(after: cursor), viewer: viewer, outdated: isOutdated ? cursor : nil
             ) { place, version in
                 try await self.cached(topic, owner: nil, domain: nil, place, version) { try await stream.batch(after: place) }
             }
@@ -58,7 +60,7 @@ package final class Streams: Sendable {
             let audience = caller == .user(owner) ? owner : nil
             let reader = CommitReader(stream, readAhead.place())
             return StreamSubscription(
-                engine, topic, after: StreamPlace(after: last), viewer: viewer, outdated: isOutdated ? cursor : nil
+                engine, followers, topic, after: StreamPlace(after: last), viewer: viewer, outdated: isOutdated ? cursor : nil
             ) { place, version in
                 try await self.cached(topic, owner: audience, domain: domain, place, version) {
                     try await reader.batch(after: place, isLive: version != nil)
@@ -114,6 +116,7 @@ package final class Streams: Sendable {
 /// One subscriber's way along the log. It belongs to one task, but for `stop`, which anybody may call.
 package final class StreamSubscription {
     private let engine: Engine
+    private let followers: StreamFollowers
     private let topic: StreamTopic
     private let viewer: Viewer
     private let read: (StreamPlace, _ version: UInt64?) async throws -> Readable<StreamBatch>
@@ -124,22 +127,23 @@ package final class StreamSubscription {
 
     /// Ends a subscription from elsewhere.
     package final class Stopper: Sendable {
-        fileprivate let bell = StreamBell()
+        fileprivate let signal = WakeSignal()
         private let isStopped = Mutex(false)
 
         package func stop() {
             isStopped.withLock { $0 = true }
-            bell.ring()
+            signal.signal()
         }
 
         fileprivate var hasStopped: Bool { isStopped.withLock { $0 } }
     }
 
     init(
-        _ engine: Engine, _ topic: StreamTopic, after place: StreamPlace, viewer: Viewer, outdated: UInt64?,
+        _ engine: Engine, _ followers: StreamFollowers, _ topic: StreamTopic, after place: StreamPlace, viewer: Viewer, outdated: UInt64?,
         read: @escaping (StreamPlace, _ version: UInt64?) async throws -> Readable<StreamBatch>
     ) {
         self.engine = engine
+        self.followers = followers
         self.topic = topic
         self.viewer = viewer
         self.outdated = outdated
@@ -147,12 +151,12 @@ package final class StreamSubscription {
         handover = StreamHandover(after: place)
     }
 
-    deinit { engine.bells.remove(stopper.bell, for: topic) }
+    deinit { followers.remove(stopper.signal, for: topic) }
 
     package var phase: StreamHandover.Phase { handover.phase }
     package var stop: Stopper { stopper }
 
-    /// The next messages, once there are any; nil once it was stopped.
+    /// The next messages, once there are any; nil once it was stopped, or its task cancelled.
     /// - Parameter waits: false: nil also where everything was told.
     /// - Throws: `StreamRefusal` where the stream ends, and what reading the log throws.
     package func next(waits: Bool = true) async throws -> Readable<StreamBatch>? {
@@ -162,20 +166,20 @@ package final class StreamSubscription {
             let batch = StreamBatch(frames: [message], place: handover.place, isAtEnd: false)
             return ReadPolicy.releasePage(batch, of: [], to: viewer)
         }
-        while !stopper.hasStopped {
+        while !stopper.hasStopped, !Task.isCancelled {
             switch handover.next() {
             case .read(let place):
                 guard engine.gate.isOpen else { throw StreamRefusal.unavailable }
-                let version = handover.phase == .live ? engine.bells.version(of: topic) : nil
+                let version = handover.phase == .live ? followers.version(of: topic) : nil
                 let batch = try await read(place, version)
                 handover.hasRead(upTo: batch.content.place, isAtEnd: batch.content.isAtEnd)
                 if !batch.content.frames.isEmpty { return batch }
             case .register:
-                engine.bells.register(stopper.bell, for: topic)
+                followers.register(stopper.signal, for: topic)
                 handover.registered()
             case .wait:
-                guard waits || stopper.bell.isRinging else { return nil }
-                await stopper.bell.heard()
+                guard waits || stopper.signal.isSignalled else { return nil }
+                await stopper.signal.wait()
                 if !stopper.hasStopped { handover.woken() }
             }
         }

@@ -23,6 +23,13 @@ final class WakeSignal: Sendable {
         waiting?.resume()
     }
 
+    /// Whether somebody who waited now would return at once.
+    var isSignalled: Bool {
+        state.withLock { state in
+            if case .signalled = state { true } else { false }
+        }
+    }
+
     /// Returns at the next signal, after `timeout`, or when the task is cancelled.
     func wait(atMost timeout: Duration) async {
         guard timeout > .zero else { return }
@@ -35,7 +42,8 @@ final class WakeSignal: Sendable {
         }
     }
 
-    private func wait() async {
+    /// Returns at the next signal, or when the task is cancelled. One waits, no more.
+    func wait() async {
         await withTaskCancellationHandler {
             await withCheckedContinuation { (continuation: CheckedContinuation<Void, Never>) in
                 let isOver: Bool = state.withLock { state in
@@ -44,6 +52,7 @@ final class WakeSignal: Sendable {
                         return true
                     }
                     if Task.isCancelled { return true }
+                    if case .waited = state { preconditionFailure("one waits for a signal") }
                     state = .waited(continuation)
                     return false
                 }
