@@ -179,6 +179,20 @@ struct OAuthSessionsTests {
         try await world.sessions.revoke(alice())
     }
 
+    @Test("a session that another takes the place of is given back, and where its server cannot be told the new one is kept all the same")
+    func replaced() async throws {
+        try await world.join()
+        let first = world.server.state.withLock { $0.refresh[FakeAccountServer.alice] }
+        try await world.join()
+        #expect(world.server.state.withLock { $0.revoked } == [first])
+        _ = try await write(world.sessions)
+        world.server.change { $0.answers[FakeAccountServer.issuer + "/revoke"] = { _ in FakeAccountServer.response(500, [:]) } }
+        let second = world.server.state.withLock { $0.refresh[FakeAccountServer.alice] }
+        try await world.join()
+        #expect(world.server.state.withLock { $0.revoked == [first] && $0.refresh[FakeAccountServer.alice] != second })
+        _ = try await write(world.sessions)
+    }
+
     @Test("a row opens under its own account and the service's own key alone, and shows nothing")
     func sealed() async throws {
         try await world.join()

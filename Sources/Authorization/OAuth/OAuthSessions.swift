@@ -29,23 +29,23 @@ package final class OAuthSessions: Sendable {
 
     private var seconds: Int64 { endpoints.proofs.now() / 1_000_000 }
 
-    /// Keeps what a flow ended in, in place of an earlier session. Durable on return.
+    /// Keeps what a flow ended in. Durable on return. An earlier session that it takes the place of is given back.
     package func keep(_ ending: OAuthClient.Ending) async throws(PDSError) {
         var session = ending.session
         session.given = endpoints.proofs.now()
-        try await turns.run(ending.did, full: Self.busy) { [session] () async throws(PDSError) in try await write(session) }
+        let replaced = try await turns.run(ending.did, full: Self.busy) { [session] () async throws(PDSError) in
+            let held = try await held(ending.did)
+            try await write(session)
+            return held
+        }
+        guard let replaced else { return }
+        // best effort: where its server cannot be told now it ends there by itself, and nobody here has its tokens any more.
+        do { try await endpoints.revoke(replaced.refreshToken, at: replaced.account.server, key: replaced.key) } catch {}
     }
 
     /// Whether a session is held that its server has not ended, as far as is known here.
     package func holds(_ account: DID) async throws(PDSError) -> Bool {
-        do throws(PDSError) {
-            _ = try await session(of: account)
-            return true
-        } catch .noSession {
-            return false
-        } catch .sessionEnded {
-            return false
-        }
+        try await held(account) != nil
     }
 
     /// Gives the session back, and forgets it. None is no error.
@@ -53,9 +53,7 @@ package final class OAuthSessions: Sendable {
     /// - Throws: `unavailable` where its server cannot be told now; then it is still held, and this may be asked again.
     package func revoke(_ account: DID, givenBefore time: Int64? = nil) async throws(PDSError) {
         try await turns.run(account, full: Self.busy) { () async throws(PDSError) in
-            let held: OAuthSession?
-            do throws(PDSError) { held = try await session(of: account) } catch .noSession { held = nil } catch .sessionEnded { held = nil }
-            if let held {
+            if let held = try await held(account) {
                 if let time, held.given >= time { return }
                 do throws(OAuthEndpoints.Failure) {
                     try await endpoints.revoke(held.refreshToken, at: held.account.server, key: held.key)
@@ -129,6 +127,10 @@ package final class OAuthSessions: Sendable {
         try await stored { [storage] in try await storage.keepSession(account, ended) }
         onEnd(account, reason)
         return .sessionEnded
+    }
+
+    private func held(_ account: DID) async throws(PDSError) -> OAuthSession? {
+        do throws(PDSError) { return try await session(of: account) } catch .noSession { return nil } catch .sessionEnded { return nil }
     }
 
     /// - Throws: `noSession`, `sessionEnded`; `unavailable` where the storage fails. A row that does not open, under another key of the
