@@ -167,11 +167,11 @@ package struct Authenticator: Sendable {
             throw CredentialRefusal.token(error)
         }
         guard try await isEnrolled(access.subject) else { throw CredentialRefusal.notEnrolled }
-        let key = try await keys.issuerKey(access)
+        let (key, pds) = try await keys.issuerKey(access)
         guard tokens.isSigned(access.token, text, by: key) else { throw CredentialRefusal.token(.badSignature) }
-        guard try await isAudience(of: access) else { throw CredentialRefusal.token(.mismatched("Token audience is another service")) }
+        guard isAudience(of: access, pds) else { throw CredentialRefusal.token(.mismatched("Token audience is another service")) }
         try note(proof.use, refusal: CredentialRefusal.proof)
-        proofHeaders.remember(proof.header)
+        if !proof.hasKnownHeader { proofHeaders.remember(proof.header) }
         return Proven(caller: .user(access.subject), credential: .dpop, use: credentials.isProcedure ? proof.use : nil)
     }
 
@@ -189,12 +189,10 @@ package struct Authenticator: Sendable {
     }
 
     /// The subject's own PDS, by its URL or its did:web, or this service.
-    private func isAudience(of access: AccessToken) async throws(CredentialRefusal) -> Bool {
-        if access.audiences.contains(service.description) { return true }
-        let pds = try await keys.pds(access.subject)
-        return access.audiences.contains { audience in
+    private func isAudience(of access: AccessToken, _ pds: WebOrigin) -> Bool {
+        access.audiences.contains { audience in
             audience.hasPrefix("did:")
-                ? audience == pds.webDID
+                ? audience == service.description || audience == pds.webDID
                 : audience == pds.description || DPoPProof.normalized(audience) == DPoPProof.normalized(pds.description)
         }
     }

@@ -5,19 +5,15 @@ package import Keys
 package struct CallerKeys: Sendable {
     /// The key in a DID's document; nil where it has none of ours. The flag asks for the document as it is now.
     let signingKey: @Sendable (DID, _ refresh: Bool) async throws(CredentialRefusal) -> PublicKey?
-    /// The key of the token's issuer, once that is proven to be the authorization server of its subject's own PDS.
-    let issuerKey: @Sendable (AccessToken) async throws(CredentialRefusal) -> PublicKey
-    /// The origin of a DID's PDS.
-    let pds: @Sendable (DID) async throws(CredentialRefusal) -> WebOrigin
+    /// The key of the token's issuer, once that is proven to be the authorization server of its subject's own PDS; and that PDS.
+    let issuerKey: @Sendable (AccessToken) async throws(CredentialRefusal) -> (key: PublicKey, pds: WebOrigin)
 
     package init(
         signingKey: @escaping @Sendable (DID, _ refresh: Bool) async throws(CredentialRefusal) -> PublicKey?,
-        issuerKey: @escaping @Sendable (AccessToken) async throws(CredentialRefusal) -> PublicKey,
-        pds: @escaping @Sendable (DID) async throws(CredentialRefusal) -> WebOrigin
+        issuerKey: @escaping @Sendable (AccessToken) async throws(CredentialRefusal) -> (key: PublicKey, pds: WebOrigin)
     ) {
         self.signingKey = signingKey
         self.issuerKey = issuerKey
-        self.pds = pds
     }
 
     package init(identities: IdentityResolver, issuers: TokenIssuers) {
@@ -36,9 +32,6 @@ package struct CallerKeys: Sendable {
                 } catch {
                     throw CredentialRefusal(error)
                 }
-            },
-            pds: { did async throws(CredentialRefusal) in
-                do throws(IssuerError) { return try await issuers.pds(of: did) } catch { throw CredentialRefusal(error) }
             })
     }
 }

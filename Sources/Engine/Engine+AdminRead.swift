@@ -16,7 +16,7 @@ extension Engine {
             throw Refusal.invalidRequest("a reason has 1 to \(reasonBytesMax) bytes")
         }
         guard try await isEnrolled(owner) else { return nil }
-        let uri = try path.uri(of: owner)
+        let uri = path.uri(of: owner)
         let row = try await inLane(owner) { () -> RecordRow? in
             guard try await mayBeMember(owner) else { return nil }
             let (append, row) = try await withCurrentInLane(owner) { [self] context, rows -> (Append?, RecordRow?) in

@@ -73,7 +73,7 @@ extension Engine {
             }
             for row in rows {
                 let visible = ReadPolicy.release(row, of: row.scope(owner), to: viewer)
-                found[try row.path.uri(of: owner)] = HydratedRow(owner: owner, visible: visible)
+                found[row.path.uri(of: owner)] = HydratedRow(owner: owner, visible: visible)
             }
         }
         return found

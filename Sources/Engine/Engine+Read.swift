@@ -112,7 +112,7 @@ extension Engine {
     private func contents(of rows: [RecordRow], in blocks: [CID: [UInt8]], owner: DID) throws -> [RecordContent] {
         try rows.map { row in
             guard let bytes = blocks[row.cid] else { throw EventLogError.brokenChain(actor: owner, at: row.sequence) }
-            return RecordContent(uri: try row.path.uri(of: owner), cid: row.cid, value: try DAGCBOR.decode(bytes))
+            return RecordContent(uri: row.path.uri(of: owner), cid: row.cid, value: try DAGCBOR.decode(bytes))
         }
     }
 }

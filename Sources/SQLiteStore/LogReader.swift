@@ -163,7 +163,9 @@ package final class LogReader {
         var blocks: [CID: [UInt8]] = [:]
         blocks.reserveCapacity(cids.count)
         let rows = try sql { connection throws(SQLiteError) in
-            try connection.reading { () throws(SQLiteError) in try cids.map { cid throws(SQLiteError) in try row(of: cid, actor) } }
+            // One statement is a transaction by itself.
+            if cids.count == 1 { return [try row(of: cids[0], actor)] }
+            return try connection.reading { () throws(SQLiteError) in try cids.map { cid throws(SQLiteError) in try row(of: cid, actor) } }
         }
         for (cid, row) in zip(cids, rows) {
             if let row { blocks[cid] = try row.opened(as: cid) }

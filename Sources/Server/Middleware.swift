@@ -10,6 +10,11 @@ extension HTTPField.Name {
     static let repoRev = HTTPField.Name("Atproto-Repo-Rev")!
 }
 
+/// Every page may read every answer (CORS).
+private let sharingHeaders: HTTPFields = [
+    .accessControlAllowOrigin: "*", .accessControlExposeHeaders: "DPoP-Nonce,WWW-Authenticate,x-trace-id",
+]
+
 /// Gives every answer its trace id, the CORS headers, and the protocol's error form; logs what nobody foresaw, once, without
 /// the request's content (wire contract, section 1.0).
 struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
@@ -35,8 +40,7 @@ struct EdgeMiddleware<Context: RequestContext>: RouterMiddleware {
         if request.method == .head { response = try await headOnly(response) }
         response.headers[.traceID] = trace
         response.headers[.dpopNonce] = nonce()
-        response.headers[.accessControlAllowOrigin] = "*"
-        response.headers[.accessControlExposeHeaders] = "DPoP-Nonce,WWW-Authenticate,x-trace-id"
+        response.headers.append(contentsOf: sharingHeaders)
         logger.debug(
             "request",
             metadata: [

@@ -14,6 +14,7 @@ enum QueryString {
     }
 
     private static func decoded(_ text: Substring.UTF8View) throws(XRPCError) -> String {
+        if text.allSatisfy({ 0x21...0x7E ~= $0 && $0 != UInt8(ascii: "%") && $0 != UInt8(ascii: "+") }) { return String(Substring(text)) }
         var bytes: [UInt8] = []
         var rest = text[...]
         while let byte = rest.popFirst() {

@@ -170,6 +170,6 @@ extension WriteReceipt.Result {
     /// `{uri, cid}`, or an empty object for a delete.
     fileprivate func answer(of owner: DID) throws -> Value {
         guard let cid else { return [:] }
-        return ["uri": .string(try path.uri(of: owner).description), "cid": .string(cid.description)]
+        return ["uri": .string(path.uri(of: owner).description), "cid": .string(cid.description)]
     }
 }

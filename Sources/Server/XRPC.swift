@@ -125,8 +125,9 @@ struct XRPCDispatcher: Sendable {
     }
 
     func dispatch(_ request: Request, id: String) async throws -> Response {
-        guard (try? NSID(id)) != nil else { throw XRPCError.invalidRequest("invalid xrpc path") }
-        guard let method = methods[id] else { throw XRPCError.methodNotImplemented }
+        guard let method = methods[id] else {
+            throw (try? NSID(id)) == nil ? XRPCError.invalidRequest("invalid xrpc path") : .methodNotImplemented
+        }
         let expected: HTTPRequest.Method = method.kind == .query ? .get : .post
         let isExpected = request.method == expected || (expected == .get && request.method == .head)
         guard isExpected else { throw XRPCError.invalidRequest("Incorrect HTTP method (\(request.method)) expected \(expected)") }

@@ -94,7 +94,7 @@ import Testing
 
         func outcome(_ issuers: TokenIssuers) async -> Result<PublicKey, IssuerError> {
             do throws(IssuerError) {
-                return .success(try await issuers.key(issuer: host.origin, subject: alice, keyID: "a", algorithm: "ES256"))
+                return .success(try await issuers.key(issuer: host.origin, subject: alice, keyID: "a", algorithm: "ES256").key)
             } catch {
                 return .failure(error)
             }

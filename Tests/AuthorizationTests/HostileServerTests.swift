@@ -126,8 +126,10 @@ import Testing
             let issuers = TokenIssuers(
                 resolver: resolver(client, plc: host), outbound: client.outbound, allowsHTTP: true, now: clock.now)
             if path == "/jwks" {
-                #expect(try await issuers.key(issuer: host.origin, subject: alice, keyID: "a", algorithm: "ES256") == key)
-                #expect(try await issuers.pds(of: alice).description == host.origin)
+                #expect(try await issuers.key(issuer: host.origin, subject: alice, keyID: "a", algorithm: "ES256").key == key)
+                #expect(
+                    try await issuers.key(issuer: host.origin, subject: alice, keyID: "a", algorithm: "ES256").pds.description
+                        == host.origin)
             } else {
                 await #expect(throws: IssuerError.unreachable("the server answered with status 301")) {
                     try await issuers.key(issuer: host.origin, subject: alice, keyID: "a", algorithm: "ES256")

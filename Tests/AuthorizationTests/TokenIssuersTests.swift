@@ -72,9 +72,9 @@ import Testing
     func chain() async throws {
         let issuers = issuers()
         for _ in 0..<3 {
-            #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-1", algorithm: "ES256") == key)
+            #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-1", algorithm: "ES256").key == key)
         }
-        #expect(try await issuers.pds(of: alice).description == pds)
+        #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-1", algorithm: "ES256").pds.description == pds)
         #expect(
             web.requests.map(\.url) == [
                 documentURL, pds + "/.well-known/oauth-protected-resource", server + "/.well-known/oauth-authorization-server", keysURL,
@@ -233,9 +233,9 @@ import Testing
             jwk(key, more: ",\"alg\":\"ES256\",\"use\":\"sig\""),
         ])
         let issuers = issuers()
-        #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-1", algorithm: "ES256") == key)
-        #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-1", algorithm: "ES256K") == others[1])
-        #expect(try await issuers.key(issuer: server, subject: alice, keyID: nil, algorithm: "ES256K") == others[1])
+        #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-1", algorithm: "ES256").key == key)
+        #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-1", algorithm: "ES256K").key == others[1])
+        #expect(try await issuers.key(issuer: server, subject: alice, keyID: nil, algorithm: "ES256K").key == others[1])
         #expect(await error(issuers, keyID: nil) == .unknownKey, "two of the algorithm, and no name")
         #expect(await error(issuers, keyID: "key-0", algorithm: "ES256K") == .unknownKey)
     }
@@ -277,7 +277,7 @@ import Testing
         for _ in 0..<20 { #expect(await error(issuers, keyID: "key-2") == .unknownKey) }
         #expect(web.count(keysURL) == 1)
         clock.advance(seconds: 30)
-        #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-2", algorithm: "ES256") == new)
+        #expect(try await issuers.key(issuer: server, subject: alice, keyID: "key-2", algorithm: "ES256").key == new)
         for number in 0..<20 { #expect(await error(issuers, keyID: "made up \(number)") == .unknownKey) }
         #expect(web.count(keysURL) == 2)
     }

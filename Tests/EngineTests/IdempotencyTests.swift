@@ -210,7 +210,7 @@ struct IdempotencyTests {
             let state = try await it.state(of: it.alice)
             let read = AdminRead(
                 provenance: Provenance(salt: [UInt8](repeating: 1, count: 32), by: try Agent(administrator: "root")),
-                uri: try path(.tid(1)).uri(of: it.alice), cid: nil, reason: "r")
+                uri: path(.tid(1)).uri(of: it.alice), cid: nil, reason: "r")
             let event = try SignedEvent.sign(
                 .adminRead(read), after: state.head, of: it.alice, time: state.head.nextTime(now: Timestamp(milliseconds: 0)),
                 with: SignedEvent.Signing(keyEpoch: 1, key: it.deployment.serviceKey, tagKey: state.tagKey))

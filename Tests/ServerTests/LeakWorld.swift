@@ -57,8 +57,7 @@ final class LeakWorld: Sendable {
                 service: try DID(Service.did), appViews: [try DID(Self.appView)], nonces: DPoPNonces(serviceKey: Service.key),
                 keys: CallerKeys(
                     signingKey: { did, _ async throws(CredentialRefusal) in keys[did.description]?.publicKey },
-                    issuerKey: { _ async throws(CredentialRefusal) in throw .unavailable(message: "no issuers in this test") },
-                    pds: { _ async throws(CredentialRefusal) in throw .unavailable(message: "no servers in this test") }),
+                    issuerKey: { _ async throws(CredentialRefusal) in throw .unavailable(message: "no issuers in this test") }),
                 administrators: Administrators(password: Self.password), believesBareDIDs: true,
                 isEnrolled: { try await engine.isEnrolled($0) }, now: { clock.microseconds() / 1_000_000 })
         }

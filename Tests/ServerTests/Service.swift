@@ -125,8 +125,7 @@ final class Service: Sendable {
     private static func authenticator(_ settings: Settings, _ engine: Engine) throws -> Authenticator {
         let keys = CallerKeys(
             signingKey: { _, _ async throws(CredentialRefusal) in nil },
-            issuerKey: { _ async throws(CredentialRefusal) in throw .unavailable(message: "no issuers in this test") },
-            pds: { _ async throws(CredentialRefusal) in throw .unavailable(message: "no servers in this test") })
+            issuerKey: { _ async throws(CredentialRefusal) in throw .unavailable(message: "no issuers in this test") })
         return Authenticator(
             service: try DID(did), appViews: [], nonces: DPoPNonces(serviceKey: key), keys: keys, administrators: settings.administrators,
             believesBareDIDs: settings.isDevelopment, isEnrolled: { try await engine.isEnrolled($0) }, now: { 1_790_000_000 })

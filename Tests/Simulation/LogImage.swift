@@ -2,7 +2,7 @@ import Foundation
 import SQLiteStore
 
 /// The files of a log as they stand on disk, in memory: to be copied while the log is open, damaged, and put back.
-package struct LogImage: Hashable, Sendable {
+package struct LogImage: Equatable, Sendable {
     package enum File: String, CaseIterable, Sendable, CustomStringConvertible {
         case log = "log.sqlite"
         case wal = "log.sqlite-wal"
@@ -25,11 +25,15 @@ package struct LogImage: Hashable, Sendable {
 
     package func byteCount(_ file: File) -> Int { bytes[file]?.count ?? 0 }
 
-    /// Reads what stands in `directory`. A WAL without a byte is none: SQLite makes it when it opens the log.
+    /// Reads what stands in `directory`.
     package init(of directory: String) throws {
         bytes = [:]
         for file in File.allCases { bytes[file] = try Self.read(directory + "/" + file.rawValue) }
-        if bytes[.wal] == [] { bytes[.wal] = nil }
+    }
+
+    /// Whether both are one log. A WAL without a byte is none: SQLite makes it when it opens the log.
+    package static func == (one: LogImage, other: LogImage) -> Bool {
+        one.bytes.filter { $0 != .wal || $1 != [] } == other.bytes.filter { $0 != .wal || $1 != [] }
     }
 
     /// Makes `directory` hold exactly this; writes only what is different there.

@@ -31,28 +31,27 @@ package final class TokenIssuers: Sendable {
         keySets = AnswerCache(rules: limits.keySetRules, now: now)
     }
 
-    /// The key that a token of `issuer` about `subject` must verify under.
+    /// The key that a token of `issuer` about `subject` must verify under, and the origin of the subject's PDS.
     ///
     /// - Parameters:
     ///   - issuer: the token's `iss`: exactly the text that the authorization server calls itself by.
     ///   - keyID: the token's `kid`. Without one the issuer must publish exactly one key of the algorithm.
     ///   - algorithm: the token's `alg`; the key has its curve.
-    package func key(issuer: String, subject: DID, keyID: String?, algorithm: String) async throws(IssuerError) -> PublicKey {
+    package func key(
+        issuer: String, subject: DID, keyID: String?, algorithm: String
+    ) async throws(IssuerError) -> (key: PublicKey, pds: WebOrigin) {
         let curve = try Self.curve(of: algorithm)
         let deadline = resolver.newDeadline()
-        if try await self.issuer(of: subject, refresh: false, until: deadline).description != issuer {
+        var pds = try await pds(of: subject, refresh: false, until: deadline)
+        if try await self.issuer(namedBy: pds, refresh: false, until: deadline).description != issuer {
             guard WebOrigin(issuer)?.description == issuer else { throw .notTheIssuer }
             // The account may have moved since.
-            guard try await self.issuer(of: subject, refresh: true, until: deadline).description == issuer else { throw .notTheIssuer }
+            pds = try await self.pds(of: subject, refresh: true, until: deadline)
+            guard try await self.issuer(namedBy: pds, refresh: true, until: deadline).description == issuer else { throw .notTheIssuer }
         }
-        if let key = try await keySet(of: issuer, refresh: false, until: deadline).key(id: keyID, curve: curve) { return key }
-        if let key = try await keySet(of: issuer, refresh: true, until: deadline).key(id: keyID, curve: curve) { return key }
+        if let key = try await keySet(of: issuer, refresh: false, until: deadline).key(id: keyID, curve: curve) { return (key, pds) }
+        if let key = try await keySet(of: issuer, refresh: true, until: deadline).key(id: keyID, curve: curve) { return (key, pds) }
         throw .unknownKey
-    }
-
-    /// The origin of the subject's PDS, for the check of a token's audience.
-    package func pds(of subject: DID) async throws(IssuerError) -> WebOrigin {
-        try await pds(of: subject, refresh: false, until: resolver.newDeadline())
     }
 
     private static func curve(of algorithm: String) throws(IssuerError) -> Curve {
@@ -71,10 +70,9 @@ package final class TokenIssuers: Sendable {
         return pds
     }
 
-    /// The authorization server that the subject's PDS names.
-    private func issuer(of subject: DID, refresh: Bool, until deadline: Int64) async throws(IssuerError) -> WebOrigin {
-        let pds = try await pds(of: subject, refresh: refresh, until: deadline)
-        return try await issuers.value(for: pds.description, refresh: refresh) { [fetch, allowsHTTP] in
+    /// The authorization server that a PDS names.
+    private func issuer(namedBy pds: WebOrigin, refresh: Bool, until deadline: Int64) async throws(IssuerError) -> WebOrigin {
+        try await issuers.value(for: pds.description, refresh: refresh) { [fetch, allowsHTTP] in
             await Self.fetched { () async throws(IssuerError) in
                 let document = try await Self.json("\(pds)/.well-known/oauth-protected-resource", fetch, until: deadline)
                 let issuer = try ProtectedResource.issuer(document.json, of: pds, allowingHTTP: allowsHTTP)

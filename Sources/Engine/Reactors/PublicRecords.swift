@@ -54,7 +54,7 @@ package struct PublicRecords: Sendable {
             "$type": .string(path.collection.description),
             "source": [
                 "vary": "authenticated",
-                "subject": ["uri": .string(try path.uri(of: owner).description), "cid": .string(cid.description)],
+                "subject": ["uri": .string(path.uri(of: owner).description), "cid": .string(cid.description)],
                 "service": .string("\(service)#\(fragment)"),
             ],
             "createdAt": .string(createdAt),

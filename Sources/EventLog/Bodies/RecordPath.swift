@@ -23,7 +23,7 @@ package struct RecordPath: Hashable, Sendable, CustomStringConvertible {
 
     package var description: String { "\(collection)/\(recordKey)" }
 
-    package func uri(of owner: DID) throws(SyntaxError) -> ATURI { try ATURI("at://\(owner)/\(self)") }
+    package func uri(of owner: DID) -> ATURI { ATURI(authority: .did(owner), collection: collection, recordKey: recordKey) }
 }
 
 extension ATURI {
