@@ -328,13 +328,11 @@ final class LogWriter {
         if isIdle { sweepOrphans() }
         let pages = connection.walPages
         if pages < seenPages { checkpointer?.forget() }
-        // A pass beside the writer never leaves less than what is written during it.
-        let rest = max(options.checkpointRestPages, 2 * (pages - seenPages))
         seenPages = pages
         guard pages > 0, isIdle || pages >= checkpointPages else { return }
         if !isIdle, let checkpointer, pages < 4 * options.checkpointPages {
             if checkpointer.takeDiskFull() { return waitForRoom(pages) }
-            if checkpointer.left(of: pages) > rest { return checkpointer.request() }
+            if checkpointer.left(of: pages) > options.checkpointRestPages { return checkpointer.request() }
         }
         do throws(SQLiteError) {
             let left = try connection.checkpoint().left
