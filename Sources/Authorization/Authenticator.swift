@@ -171,7 +171,7 @@ package struct Authenticator: Sendable {
         guard tokens.isSigned(access.token, text, by: key) else { throw CredentialRefusal.token(.badSignature) }
         guard isAudience(of: access, pds) else { throw CredentialRefusal.token(.mismatched("Token audience is another service")) }
         try note(proof.use, refusal: CredentialRefusal.proof)
-        if !proof.hasKnownHeader { proofHeaders.remember(proof.header) }
+        proofHeaders.remember(proof.header)
         return Proven(caller: .user(access.subject), credential: .dpop, use: credentials.isProcedure ? proof.use : nil)
     }
 

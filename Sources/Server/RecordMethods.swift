@@ -32,7 +32,7 @@ func recordMethods(_ engine: Engine, writer: RecordWriter, accounts: Accounts) t
                 try (input["writes"]?.arrayValue ?? []).map(RecordWrite.init(item:))
             }
             let owner = try call.user()
-            let results = try receipt.results.map { try $0.answer(of: owner) }
+            let results = receipt.results.map { $0.answer(of: owner) }
             return .json(["results": .array(results), "commit": receipt.commitAnswer])
         },
         XRPCMethod(id: try NSID("com.atproto.repo.getRecord"), kind: .query, access: .open) { call in
@@ -158,7 +158,7 @@ extension WriteReceipt {
 
     /// `{uri, cid, commit: {cid, rev}}` of a single create or put.
     fileprivate func recordAnswer(of owner: DID) throws -> Value {
-        guard let result = results.first, result.cid != nil, case .map(var answer) = try result.answer(of: owner) else {
+        guard let result = results.first, result.cid != nil, case .map(var answer) = result.answer(of: owner) else {
             throw XRPCError.internalServerError
         }
         answer["commit"] = commitAnswer
@@ -168,7 +168,7 @@ extension WriteReceipt {
 
 extension WriteReceipt.Result {
     /// `{uri, cid}`, or an empty object for a delete.
-    fileprivate func answer(of owner: DID) throws -> Value {
+    fileprivate func answer(of owner: DID) -> Value {
         guard let cid else { return [:] }
         return ["uri": .string(path.uri(of: owner).description), "cid": .string(cid.description)]
     }

@@ -35,7 +35,10 @@ struct StreamProofTests {
 
             let good = try proof(owner, nonce: nonce)
             let stream = try open(owner, good)
-            let input = try Self.post(by: owner.did.description)
+            let input: Value = [
+                "repo": .string(owner.did.description), "collection": .string(Service.post),
+                "record": Service.postRecord("told to its owner", in: "general"),
+            ]
             let answer = try await program.ask("POST", "/xrpc/com.atproto.repo.createRecord", as: owner.did.description, body: input)
             #expect(answer.status == 200, "\(answer.text)")
             #expect(try stream.messages(1).map(\.type) == ["#commit"])
@@ -58,13 +61,5 @@ struct StreamProofTests {
             #expect(try refusal(try open(owner, proof(owner, nonce: nonce), "/xrpc/\(StreamServer.method)")) == ["AuthenticationRequired"])
             try await program.served.stop()
         }
-    }
-
-    private static func post(by did: String) throws -> Value {
-        let record: Value = [
-            "$type": .string(Service.post), "text": "told to its owner", "createdAt": "2026-01-01T00:00:00.000Z",
-            "boundary": ["values": [["value": .string("\(ServedDirectory.service)/general")]]],
-        ]
-        return ["repo": .string(did), "collection": .string(Service.post), "record": record]
     }
 }

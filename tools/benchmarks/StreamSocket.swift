@@ -74,9 +74,9 @@ final class StreamSocket {
         return try messages(take)
     }
 
-    /// Says that we are here, with what the ping said (at most 125 bytes), under a mask of zeros.
+    /// Says that we are here, with what the ping said.
     private func answer(ping: UnsafeRawBufferPointer) throws {
-        let pong = [0x8A, 0x80 | UInt8(ping.count), 0, 0, 0, 0] + ping
+        let pong = WebSocketClient.frame(0xA, Array(ping))
         guard pong.withUnsafeBytes({ send(descriptor, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }) == pong.count else {
             throw BenchmarkFailure("a ping could not be answered")
         }

@@ -180,7 +180,7 @@ package final class OAuthClient: Sendable {
         } catch {
             // What is not used is given back.
             if let token = answer["refresh_token"]?.stringValue ?? answer["access_token"]?.stringValue {
-                await giveBack(token, of: flow.account.server, key: flow.key)
+                await endpoints.giveBack(token, of: flow.account.server, key: flow.key)
             }
             throw error
         }
@@ -188,12 +188,7 @@ package final class OAuthClient: Sendable {
 
     /// Gives back the session of somebody who is not let in.
     package func discard(_ ending: Ending) async {
-        await giveBack(ending.session.refreshToken, of: ending.session.account.server, key: ending.session.key)
-    }
-
-    private func giveBack(_ token: String, of server: OAuthServer, key: PrivateKey) async {
-        // best effort: what cannot be given back is forgotten here, and expires there.
-        try? await endpoints.revoke(token, at: server, key: key)
+        await endpoints.giveBack(ending.session.refreshToken, of: ending.session.account.server, key: ending.session.key)
     }
 
     private static func refusal(_ failure: OAuthEndpoints.Failure, refused: (String) -> OAuthRefusal) -> OAuthRefusal {

@@ -70,6 +70,12 @@ struct OAuthEndpoints: Sendable {
         try await post(grant, to: server.tokenEndpoint, of: server, key: key, isRepeatable: false)
     }
 
+    /// Gives tokens back that are not kept here: what its server cannot be told now expires there.
+    func giveBack(_ token: String, of server: OAuthServer, key: PrivateKey) async {
+        // best effort: nobody holds the token any more.
+        try? await revoke(token, at: server, key: key)
+    }
+
     /// Gives tokens back (RFC 7009). A server without the endpoint cannot be told; theirs expire.
     func revoke(_ token: String, at server: OAuthServer, key: PrivateKey) async throws(Failure) {
         guard let endpoint = server.revocationEndpoint else { return }

@@ -38,9 +38,7 @@ package final class OAuthSessions: Sendable {
             try await write(session)
             return held
         }
-        guard let replaced else { return }
-        // best effort: where its server cannot be told now it ends there by itself, and nobody here has its tokens any more.
-        do { try await endpoints.revoke(replaced.refreshToken, at: replaced.account.server, key: replaced.key) } catch {}
+        if let replaced { await endpoints.giveBack(replaced.refreshToken, of: replaced.account.server, key: replaced.key) }
     }
 
     /// Whether a session is held that its server has not ended, as far as is known here.

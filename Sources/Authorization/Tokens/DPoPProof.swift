@@ -6,8 +6,6 @@ import Keys
 /// request alone.
 package struct DPoPProof: Sendable {
     package let header: ProofHeader
-    /// Whether the header was parsed before, for a proof that was accepted.
-    let hasKnownHeader: Bool
     /// What makes the proof single-use: digest of thumbprint and `jti`.
     package let use: SingleUse
 
@@ -43,7 +41,7 @@ package struct DPoPProof: Sendable {
     package static func check(
         _ text: String, _ expected: Expectation, headers: ProofHeaders
     ) throws(TokenError) -> (proof: DPoPProof, nonce: String?) {
-        let (token, header, isKnown) = try parse(text, headers)
+        let (token, header) = try parse(text, headers)
         guard token.isSigned(by: header.key) else { throw .badSignature }
         guard token.text("htm") == expected.method else { throw .mismatched("DPoP htm mismatch") }
         guard let address = token.text("htu"), isSame(address, expected.url) else { throw .mismatched("DPoP htu mismatch") }
@@ -58,10 +56,10 @@ package struct DPoPProof: Sendable {
             throw .mismatched("DPoP ath mismatch")
         }
         let use = SingleUse(issuer: header.thumbprint, identifier: identifier, expires: issued + ageMax + 2 * clockTolerance)
-        return (DPoPProof(header: header, hasKnownHeader: isKnown, use: use), token.text("nonce"))
+        return (DPoPProof(header: header, use: use), token.text("nonce"))
     }
 
-    private static func parse(_ text: String, _ headers: ProofHeaders) throws(TokenError) -> (JSONWebToken, ProofHeader, isKnown: Bool) {
+    private static func parse(_ text: String, _ headers: ProofHeaders) throws(TokenError) -> (JSONWebToken, ProofHeader) {
         var known: ProofHeader?
         var part: ArraySlice<UInt8> = []
         let token = try JSONWebToken(text) { bytes in
@@ -70,7 +68,7 @@ package struct DPoPProof: Sendable {
             return known?.value
         }
         let header = if let known { known } else { try ProofHeader(token.header, text: part) }
-        return (token, header, known != nil)
+        return (token, header)
     }
 
     /// Whether two texts are one address. Most proofs carry the very text.

@@ -49,7 +49,7 @@ package struct PublicRecords: Sendable {
 
     /// Says of a record that it is there, and where: nothing else of it, its boundaries neither.
     /// - Parameter createdAt: the record's own, where it is one.
-    func stub(of path: RecordPath, _ cid: CID, owner: DID, createdAt: String) throws(SyntaxError) -> Value {
+    func stub(of path: RecordPath, _ cid: CID, owner: DID, createdAt: String) -> Value {
         [
             "$type": .string(path.collection.description),
             "source": [

@@ -150,7 +150,7 @@ extension Reactors {
         switch wanted {
         case .enrollment(let value): value
         case .stub(let row):
-            try publicRecords.stub(of: row.path, row.cid, owner: owner, createdAt: try await engine.createdAt(row, of: owner))
+            publicRecords.stub(of: row.path, row.cid, owner: owner, createdAt: try await engine.createdAt(row, of: owner))
         }
     }
 
