@@ -5,6 +5,11 @@ internal import Synchronization
 /// SQLite begins a WAL anew only when a transaction begins and all of it is in the file, and somebody who copies beside a busy
 /// writer never gets there. So each pass copies what was written during the one before, until what is left is so little that the
 /// writer copies it between two groups.
+///
+/// Before 3.51.3 SQLite damages a WAL that a writer begins anew after a pass has read what it holds and before it acts on that: old
+/// frames go into the file, and frames of the new WAL that never went there count as copied. So a reading transaction of another
+/// connection lasts as long as each pass. Where it reads from the WAL, the WAL is not begun anew; where all of the WAL was in the file
+/// when it began, it reads from the file, and nobody may write that meanwhile, the pass included.
 final class LogCheckpointer: Sendable {
     /// What is known of the WAL that was begun as the `epoch`th: so many of its pages are in the file. Too few only costs another pass.
     private struct Progress {
@@ -19,14 +24,22 @@ final class LogCheckpointer: Sendable {
     private let requests = BlockingQueue<Void>(waitingMax: 1)
     private let thread: BackgroundThread
 
-    /// - Parameter onFailure: called on this thread, when nobody knows any longer what the file holds.
-    init(connection: sending SQLiteConnection, state: LogState, onFailure: @escaping @Sendable (SQLiteError) -> Void) {
+    /// - Parameters:
+    ///   - holder: another connection, which keeps the WAL from being begun anew during a pass.
+    ///   - onFailure: called on this thread, when nobody knows any longer what the file holds.
+    init(
+        connection: sending SQLiteConnection, holder: sending SQLiteConnection, state: LogState,
+        onFailure: @escaping @Sendable (SQLiteError) -> Void
+    ) {
         let (progress, requests) = (progress, requests)
         thread = BackgroundThread {
             while requests.take(wait: .forever, while: { _ in true }) != nil {
                 let epoch = progress.value.withLock { $0.epoch }
                 do throws(SQLiteError) {
-                    let copied = try connection.checkpoint().copied
+                    let copied = try holder.reading { () throws(SQLiteError) in
+                        _ = try holder.single("SELECT count(*) FROM sqlite_schema") { $0.integer(0) }  // Only a read begins to hold.
+                        return try connection.checkpoint().copied
+                    }
                     // Of a WAL that has been begun anew meanwhile, nothing is said.
                     progress.value.withLock { if $0.epoch == epoch { $0.copied = copied } }
                     state.with { $0.activity.checkpoints += 1 }
@@ -36,6 +49,7 @@ final class LogCheckpointer: Sendable {
                 }
             }
             connection.close()
+            holder.close()
         }
     }
 

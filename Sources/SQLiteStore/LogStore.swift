@@ -83,9 +83,10 @@ package final class LogStore: EventStore {
             if options.hasCheckpointer {
                 let connection = try SQLiteConnection(
                     path: path, options: options.connection(.readWrite, cacheKiB: options.readerCacheKiB))
+                let holder = try SQLiteConnection(path: path, options: options.connection(.readOnly, cacheKiB: 64))
                 lentReaders = try LentLogReaders(path: path, options: options)
                 readers = try LogReaderPool(path: path, options: options)
-                checkpointer = LogCheckpointer(connection: connection, state: state) { error in
+                checkpointer = LogCheckpointer(connection: connection, holder: holder, state: state) { error in
                     let error = EventLogError(error)
                     if state.end(with: error) { onFatal(error) }
                 }

@@ -81,6 +81,7 @@ struct faulty_disk {
     faulty_plan plan;
     faulty_hit hit;
     uint32_t held_kinds;
+    int holds_checkpoints;
     int held_count;
     int open_count;
     char pragma[32], answer[32];
@@ -544,8 +545,28 @@ static int shm_unmap(sqlite3_file *file, int delete) {
     return end(handle->disk, SQLITE_OK, 0);
 }
 
+// Nothing is ever mapped.
+static int file_fetch(sqlite3_file *file, sqlite3_int64 offset, int count, void **address) {
+    (void)file, (void)offset, (void)count;
+    *address = NULL;
+    return SQLITE_OK;
+}
+
+// A checkpoint that finds the header changed has every mapping dropped before it looks at anything else.
+static int file_unfetch(sqlite3_file *file, sqlite3_int64 offset, void *address) {
+    (void)offset, (void)address;
+    struct handle *handle = lock(file);
+    faulty_disk *disk = handle->disk;
+    while (disk->holds_checkpoints) {
+        disk->held_count++;
+        pthread_cond_wait(&disk->released, &disk->mutex);
+        disk->held_count--;
+    }
+    return end(disk, SQLITE_OK, 0);
+}
+
 static const sqlite3_io_methods methods = {
-    .iVersion = 2,
+    .iVersion = 3,
     .xClose = file_close,
     .xRead = file_read,
     .xWrite = file_write,
@@ -562,6 +583,8 @@ static const sqlite3_io_methods methods = {
     .xShmLock = shm_lock,
     .xShmBarrier = shm_barrier,
     .xShmUnmap = shm_unmap,
+    .xFetch = file_fetch,
+    .xUnfetch = file_unfetch,
 };
 
 // The layer
@@ -768,6 +791,13 @@ int faulty_disk_open_file_count(faulty_disk *disk) {
 void faulty_disk_hold(faulty_disk *disk, uint32_t calls) {
     pthread_mutex_lock(&disk->mutex);
     disk->held_kinds = calls;
+    pthread_cond_broadcast(&disk->released);
+    pthread_mutex_unlock(&disk->mutex);
+}
+
+void faulty_disk_hold_checkpoints(faulty_disk *disk, int on) {
+    pthread_mutex_lock(&disk->mutex);
+    disk->holds_checkpoints = on;
     pthread_cond_broadcast(&disk->released);
     pthread_mutex_unlock(&disk->mutex);
 }

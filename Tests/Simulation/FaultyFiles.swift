@@ -107,7 +107,12 @@ package final class FaultyFiles: @unchecked Sendable {
 
     /// Lets calls of these kinds wait until `release`.
     package func hold(_ calls: Set<Call>) { faulty_disk_hold(disk, Self.mask(calls)) }
-    package func release() { faulty_disk_hold(disk, 0) }
+    /// Lets checkpoints wait, each when it has read what the WAL holds and done nothing about it yet, until `release`.
+    package func holdCheckpoints() { faulty_disk_hold_checkpoints(disk, 1) }
+    package func release() {
+        faulty_disk_hold(disk, 0)
+        faulty_disk_hold_checkpoints(disk, 0)
+    }
     /// How many calls wait.
     package var heldCount: Int { Int(faulty_disk_held(disk)) }
 

@@ -76,6 +76,8 @@ int faulty_disk_open_file_count(faulty_disk *disk);
 
 /// Lets every call of these kinds wait from here on; 0 lets them go.
 void faulty_disk_hold(faulty_disk *disk, uint32_t calls);
+/// Lets every checkpoint wait from here on, when it has read the header of the WAL's index and done nothing about it yet; 0 lets them go.
+void faulty_disk_hold_checkpoints(faulty_disk *disk, int on);
 /// How many calls wait.
 int faulty_disk_held(faulty_disk *disk);
 
