@@ -29,11 +29,6 @@ public struct Enrollment: Hashable, Sendable {
         return try? DID("did:web:\(service.origin.host)\(port)")
     }
 
-    /// The record key for a service: its DID with `:` for `%3A`. Nil where that is no record key.
-    public static func key(for service: DID) -> RecordKey? {
-        try? RecordKey(service.description.replacing("%3A", with: ":").replacing("%3a", with: ":"))
-    }
-
     /// `did:web:host:3100` in a record's key was `did:web:host%3A3100`; a did:web with a path is none that could be resolved.
     private static func resolvable(_ did: DID) -> DID? {
         guard did.method == "web" else { return did }

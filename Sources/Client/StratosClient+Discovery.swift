@@ -30,7 +30,7 @@ extension StratosClient {
     /// - Returns: nil where the PDS has none under the service's DID.
     /// - Throws: `malformed` also for a record that is no enrollment.
     public func enrollment(of account: DID, at service: DID) async throws(ClientError) -> Enrollment? {
-        guard let key = Enrollment.key(for: service) else { throw .unsupportedDID }
+        guard let key = try? RecordKey(ofEnrollmentAt: service) else { throw .unsupportedDID }
         let url = try await pds(of: account).method(
             "com.atproto.repo.getRecord",
             [("repo", account.description), ("collection", Enrollment.collection), ("rkey", key.description)])

@@ -72,7 +72,7 @@ extension Engine {
             key: key.publicKey,
             attestation: try Attestation.sign(did: actor, boundaries: boundaries, actorKey: key.publicKey, with: authority.key), pds: pds,
             // best effort: a service whose DID is no record key has no enrollment records.
-            recordKey: try? RecordKey(authority.terms.serviceDID.description.replacingPercentColons), tagKey: tagKey,
+            recordKey: try? RecordKey(ofEnrollmentAt: authority.terms.serviceDID), tagKey: tagKey,
             commit: try ActorCommit.sign(did: actor, rev: rev, data: context.tree.root(), with: key))
         let event = try SignedEvent.sign(
             .accountEnroll(enroll), after: state.head, of: actor, time: eventTime(upon: state, now: now, rev: rev),
@@ -104,13 +104,5 @@ extension EnrollmentSummary {
         guard let membership = state.membership, let signingKey = state.signingKey, let repo = state.repo else { return nil }
         self.init(
             did: state.did, membership: membership, signingKey: signingKey, repo: repo, erasedThrough: state.erasedThrough)
-    }
-}
-
-extension String {
-    /// A service DID as the key of a record: `%3A` is written as a colon (wire contract, section 3.5).
-    var replacingPercentColons: String {
-        split(separator: "%3A", omittingEmptySubsequences: false).joined(separator: ":")
-            .split(separator: "%3a", omittingEmptySubsequences: false).joined(separator: ":")
     }
 }

@@ -126,7 +126,7 @@ struct DiscoveryTests {
         #expect(try did("did:plc:ewvi7nxzyoun6zhxrhs64oiz") == "did:plc:ewvi7nxzyoun6zhxrhs64oiz")
         #expect(try did("self") == "did:web:stratos.example.com")
         #expect(try did("3jzfcijpj2z2a", "https://stratos.example.com:8443") == "did:web:stratos.example.com%3A8443")
-        #expect(Enrollment.key(for: try DID("did:web:localhost%3A3100"))?.description == "did:web:localhost:3100")
+        #expect(try RecordKey(ofEnrollmentAt: try DID("did:web:localhost%3A3100")).description == "did:web:localhost:3100")
     }
 }
 

@@ -10,6 +10,12 @@ public struct RecordKey: Hashable, Comparable, Sendable, CustomStringConvertible
 
     public init(_ tid: TID) { description = tid.description }
 
+    /// The key of an account's enrollment record for a service: the service's DID with `:` for `%3A` (wire contract, section 3.5).
+    /// - Throws: where that is no record key.
+    public init(ofEnrollmentAt service: DID) throws(SyntaxError) {
+        try self.init(service.description.replacing("%3A", with: ":").replacing("%3a", with: ":"))
+    }
+
     public static func < (left: RecordKey, right: RecordKey) -> Bool { left.description < right.description }
 
     package static func verdict(_ bytes: Span<UInt8>) -> SyntaxVerdict {

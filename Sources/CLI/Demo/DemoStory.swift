@@ -182,7 +182,7 @@ struct DemoStory: ~Copyable {
 
     /// From the record that says, on the person's own server, that the person is a member here.
     private func signingKey(of person: DemoWorld.Person) async throws -> PublicKey {
-        let record = service.replacing("%3A", with: ":")
+        let record = try RecordKey(ofEnrollmentAt: try DID(service))
         let url =
             "\(world.pdsURL)/xrpc/com.atproto.repo.getRecord?repo=\(person.did)&collection=zone.stratos.actor.enrollment&rkey=\(record)"
         transcript.request("GET", url, as: "as anybody")

@@ -22,7 +22,7 @@ package struct PublicRecords: Sendable {
         self.service = service
         self.fragment = fragment
         // best effort: enrolling leaves the key out in the same case.
-        let key = try? RecordKey(service.description.replacingPercentColons)
+        let key = try? RecordKey(ofEnrollmentAt: service)
         enrollmentPath = key.map { RecordPath(collection: Self.enrollments, recordKey: $0) }
     }
 
