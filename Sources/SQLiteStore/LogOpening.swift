@@ -44,8 +44,11 @@ struct LogOpening {
         let last = try lastEvent(on: connection)
         try compare(mark?.mark, with: last, on: connection)
         let staged = try stagedRanges(on: connection)
+        let figures = try sql { () throws(SQLiteError) in try self.figures(on: connection, last: last) }
+        guard figures.next.lastActor <= LogNumbers.rowMax, figures.next.lastBlock <= LogNumbers.rowMax else {
+            throw damage("an actor or a block has a number that this service gives to none")
+        }
         return try sql { () throws(SQLiteError) in
-            let figures = try figures(on: connection, last: last)
             let (mark, orphans) = try settle(connection, mark: mark, last: last, staged: staged)
             return OpenedLog(
                 connection: connection, mark: mark, next: figures.next, events: figures.events, actors: figures.actors, orphans: orphans)
@@ -82,6 +85,9 @@ struct LogOpening {
         }
         var later: UInt64?
         for row in rows {
+            guard row.position > 0, StreamCursor(rawValue: row.position) != nil else {
+                throw .damaged(file: LogStore.fileName, position: nil, message: "I13: an event stands at what is no position")
+            }
             try check(row)
             if let later, !LogReader.follows(later, row.position) {
                 throw .damaged(file: LogStore.fileName, position: later, message: "I13: the position before it is missing")

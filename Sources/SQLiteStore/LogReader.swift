@@ -117,7 +117,7 @@ package final class LogReader {
 
     /// Whether `position` is the next place after `last`: one more, or the first of a later generation.
     static func follows(_ position: UInt64, _ last: UInt64) -> Bool {
-        if position == last + 1 { return true }
+        if position == last &+ 1 { return true }
         guard let next = StreamCursor(rawValue: position), let before = StreamCursor(rawValue: last) else { return false }
         return next.position == 1 && next.generation > before.generation
     }
@@ -141,21 +141,6 @@ package final class LogReader {
     }
 
     // MARK: Blocks
-
-    /// The rows of those blocks that the actor has, for projections to keep.
-    package func blockRows(_ cids: [CID], of did: DID) throws(EventLogError) -> [CID: Int64] {
-        guard let actor = try actorRow(did) else { return [:] }
-        return try sql { connection throws(SQLiteError) in
-            var rows: [CID: Int64] = [:]
-            rows.reserveCapacity(cids.count)
-            for cid in cids {
-                rows[cid] = try connection.single(
-                    "SELECT id FROM blocks WHERE actor = ? AND cid = ?", .integer(actor), .blob(BlockKey.bytes(cid))
-                ) { $0.integer(0) }
-            }
-            return rows
-        }
-    }
 
     /// - Parameter known: the actor's number where it is known; it never changes.
     package func blocks(_ cids: [CID], of did: DID, actor known: Int64? = nil) throws(EventLogError) -> [CID: [UInt8]] {
@@ -184,7 +169,7 @@ package final class LogReader {
                 // is a third of the price of finding it by its CID.
                 var (last, isRun): (Int64, Bool) = (.min, false)
                 for cid in cids {
-                    let neighbour = isRun ? try row(at: last + 1, holding: cid, actor) : nil
+                    let neighbour = isRun ? try row(at: last &+ 1, holding: cid, actor) : nil
                     let row = if let neighbour { neighbour } else { try row(of: cid, actor) }
                     isRun = row.map { $0.row == last &+ 1 } ?? false
                     last = row?.row ?? .min
@@ -214,19 +199,6 @@ package final class LogReader {
         try connection.single(
             "SELECT id, slot, block FROM blocks WHERE actor = ? AND cid = ?", .integer(actor), .blob(BlockKey.bytes(cid)),
             read: StoredBlock.init)
-    }
-
-    /// The blocks at rows that an earlier answer named, in order; nil where one was erased.
-    package func blocks(at references: [BlockReference]) throws(EventLogError) -> [[UInt8]?] {
-        try references.map { reference throws(EventLogError) in
-            let row = try sql { connection throws(SQLiteError) in
-                try connection.single("SELECT id, slot, block FROM blocks WHERE id = ?", .integer(reference.row), read: StoredBlock.init)
-            }
-            guard let row else {
-                throw .damaged(file: LogStore.fileName, position: nil, message: "block row \(reference.row) (\(reference.cid)) is missing")
-            }
-            return try row.opened(as: reference.cid)
-        }
     }
 
     // MARK: The rest
@@ -260,18 +232,6 @@ extension LogReader {
         }
         guard let time else { throw .damaged(file: LogStore.fileName, position: nil, message: "meta says nothing of requests") }
         return Timestamp(milliseconds: time)
-    }
-}
-
-/// Where a block stands, with what it must be.
-package struct BlockReference: Hashable, Sendable {
-    /// The block's rowid in `log.sqlite`: it never changes while the block is there.
-    package let row: Int64
-    package let cid: CID
-
-    package init(row: Int64, cid: CID) {
-        self.row = row
-        self.cid = cid
     }
 }
 

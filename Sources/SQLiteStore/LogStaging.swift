@@ -2,7 +2,7 @@ internal import ATProto
 internal import EventLog
 
 /// Blocks that are too many for one transaction go into the file before the event that refers to them, in transactions of at
-/// most 1 MiB between the groups of others. Until that event nothing refers to them; the table `staged` names their rows, so
+/// most 1 MiB (or what the caller of `stage` gives at a time) between the groups of others. Until that event nothing refers to them; the table `staged` names their rows, so
 /// that a start after a crash removes them. This is the writer's memory of them.
 struct LogStaging {
     struct Active {
@@ -10,13 +10,13 @@ struct LogStaging {
         let actor: Int64
         /// Index of the first block that is not staged yet.
         var nextBlock = 0
-        /// Rows of the blocks before it, in order.
-        var rows: [Int64] = []
         var ranges: [ClosedRange<Int64>] = []
     }
 
     /// In order of arrival; only the first makes progress.
     private var waiting: [PendingAppend] = []
+    /// Beyond so many, with a megabyte or more each, `overloaded`.
+    private static let waitingMax = 64
     var active: Active?
     private var finished: [ReadyAppend] = []
     /// Rows of refused appends, to be removed when nothing waits.
@@ -25,7 +25,10 @@ struct LogStaging {
     private var unreferenced: [ClosedRange<Int64>] = []
     /// Numbers given to actors whose first append is still being staged.
     var reserved: [DID: Int64] = [:]
+    /// Rows that another append has taken over while nothing referred to them yet: old row to new row.
     private var moved: [Int64: Int64] = [:]
+    /// Ranges with a block whose row was taken over by an append that was then refused: it is swept with that one's rows.
+    private var lost: Set<ClosedRange<Int64>> = []
 
     var isActive: Bool { active != nil || !waiting.isEmpty || !finished.isEmpty }
     var hasOrphans: Bool { !orphans.isEmpty }
@@ -35,7 +38,12 @@ struct LogStaging {
         unreferenced = orphans
     }
 
-    mutating func begin(_ pending: PendingAppend) { waiting.append(pending) }
+    /// - Returns: false where too many wait.
+    mutating func begin(_ pending: PendingAppend) -> Bool {
+        guard waiting.count < Self.waitingMax else { return false }
+        waiting.append(pending)
+        return true
+    }
 
     mutating func takeWaiting() -> PendingAppend? { waiting.isEmpty ? nil : waiting.removeFirst() }
 
@@ -57,7 +65,7 @@ struct LogStaging {
             self.active = active
             return
         }
-        finished.append(ReadyAppend(pending: active.pending, stagedRows: active.rows, stagedRanges: active.ranges))
+        finished.append(ReadyAppend(pending: active.pending, stagedRanges: active.ranges))
         self.active = nil
     }
 
@@ -69,12 +77,19 @@ struct LogStaging {
 
     mutating func abandon(_ ranges: [ClosedRange<Int64>]) {
         orphans += ranges
+        for source in moved.keys where ranges.contains(where: { $0.contains(movedRow(source)) }) {
+            if let range = unreferenced.first(where: { $0.contains(source) }) { lost.insert(range) }
+        }
         forgetIfQuiet()
     }
+
+    /// Whether a block that was staged in one of these is gone.
+    func hasLost(_ ranges: [ClosedRange<Int64>]) -> Bool { !lost.isDisjoint(with: ranges) }
 
     mutating func swept(_ range: ClosedRange<Int64>) {
         orphans.removeAll { $0 == range }
         unreferenced.removeAll { $0 == range }
+        lost.remove(range)
         forgetIfQuiet()
     }
 
@@ -85,7 +100,7 @@ struct LogStaging {
     }
 
     /// Where a staged block stands now, if another append has taken it over meanwhile.
-    func movedRow(_ row: Int64) -> Int64 {
+    private func movedRow(_ row: Int64) -> Int64 {
         var row = row
         while let next = moved[row] { row = next }
         return row
@@ -97,7 +112,7 @@ struct LogStaging {
     }
 
     private mutating func forgetIfQuiet() {
-        if unreferenced.isEmpty, !isActive { moved = [:] }
+        if unreferenced.isEmpty, !isActive { (moved, lost) = ([:], []) }
     }
 }
 
@@ -148,7 +163,7 @@ extension LogWriter {
         var isCommitting = false
         do throws(SQLiteError) {
             let transaction = try SQLiteTransaction(on: connection)
-            _ = try insertBlocks(blocks, of: actor, into: &draft)
+            try insertBlocks(blocks, of: actor, into: &draft)
             // The actor may have had all of them.
             guard draft.next.lastBlock >= first else { return .success(StagedBlocks(held: [])) }
             try insertStaged(first...draft.next.lastBlock)
@@ -199,20 +214,19 @@ extension LogWriter {
             let block = blocks[active.nextBlock]
             guard bytes == 0 || bytes + block.bytes.count <= options.groupBytesMax else { return }
             bytes += block.bytes.count
-            active.rows.append(try insert(block, of: active.actor, own: active.ranges, into: &draft))
+            try insert(block, of: active.actor, own: active.ranges, into: &draft)
             active.nextBlock += 1
         }
     }
 
     /// Writes the blocks that come with their event.
-    func insertBlocks(_ blocks: [Block], of actor: Int64, into draft: inout GroupDraft) throws(SQLiteError) -> [Int64] {
-        var rows: [Int64] = []
-        rows.reserveCapacity(blocks.count)
-        for block in blocks { rows.append(try insert(block, of: actor, own: [], into: &draft)) }
-        return rows
+    func insertBlocks(_ blocks: [Block], of actor: Int64, into draft: inout GroupDraft) throws(SQLiteError) {
+        for block in blocks { try insert(block, of: actor, own: [], into: &draft) }
     }
 
     /// Writes a block, or finds it where the actor has it already.
+    /// - Returns: its row.
+    @discardableResult
     private func insert(
         _ block: Block, of actor: Int64, own: [ClosedRange<Int64>], into draft: inout GroupDraft
     ) throws(SQLiteError) -> Int64 {
@@ -246,16 +260,14 @@ extension LogWriter {
         return taken
     }
 
-    /// Removes what was staged for appends that were refused.
-    func sweepOrphans() {
-        for range in staging.orphans {
-            do throws(SQLiteError) {
-                try LogStaging.sweep(range, on: connection)
-                staging.swept(range)
-            } catch {
-                _ = refuse(error, isCommitting: true)  // A full disk: tried again at the next quiet moment, or swept at the next start.
-                return
-            }
+    /// Removes some of what was staged for appends that were refused: one range, so that whoever writes meanwhile does not wait for all.
+    func sweepOrphan() {
+        guard let range = staging.orphans.first else { return }
+        do throws(SQLiteError) {
+            try LogStaging.sweep(range, on: connection)
+            staging.swept(range)
+        } catch {
+            _ = refuse(error, isCommitting: true)  // A full disk: tried again at the next quiet moment, or swept at the next start.
         }
     }
 }

@@ -36,13 +36,6 @@ package struct LogStoreOptions: Sendable {
     }
 }
 
-/// What an append became: what the protocol promises, and where its blocks stand.
-package struct LogReceipt: Hashable, Sendable {
-    package let appended: [Appended]
-    /// The rows of the append's blocks, in their order, for `BlockReference`.
-    package let blockRows: [Int64]
-}
-
 /// Every actor's log in one SQLite file, `log.sqlite`, beside its mark and the directory's lock.
 ///
 /// One thread writes (`LogWriter`), a few read. The first failed write or sync ends it: `onFatal` is called, the program
@@ -143,11 +136,6 @@ package final class LogStore: EventStore {
     // MARK: Append
 
     package func append(_ append: Append) async throws(EventLogError) -> [Appended] {
-        try await commit(append).appended
-    }
-
-    /// As `append`, and says where the blocks stand.
-    package func commit(_ append: Append) async throws(EventLogError) -> LogReceipt {
         try LogStore.check(append)
         let blocks = append.blocks.reduce(0) { $0 + $1.bytes.count }
         let events = append.events.reduce(0) { $0 + $1.bytes.count + $1.bodyBytes.count }
@@ -285,16 +273,6 @@ package final class LogStore: EventStore {
         return try await read { reader throws(EventLogError) in
             try reader.blocks(inOrder: cids, of: actor, actor: known, bytesMax: bytesMax)
         }
-    }
-
-    /// The rows of those blocks that the actor has.
-    package func blockRows(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: Int64] {
-        try await read { reader throws(EventLogError) in try reader.blockRows(cids, of: actor) }
-    }
-
-    /// The blocks at rows that an earlier answer named, in order; nil where one was erased.
-    package func blocks(at references: [BlockReference]) async throws(EventLogError) -> [[UInt8]?] {
-        try await read { reader throws(EventLogError) in try reader.blocks(at: references) }
     }
 
     package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? {

@@ -81,7 +81,8 @@ final class LogWriter {
         var later: [() -> Void] = []
         for job in jobs {
             switch job {
-            case .append(let pending) where pending.isStaged: staging.begin(pending)
+            case .append(let pending) where pending.isStaged:
+                if !staging.begin(pending) { pending.answer.resume(returning: .failure(.overloaded)) }
             case .append(let pending): group.append(ReadyAppend(pending: pending))
             case .stage(let blocks, let actor, let answer): stagings.append((blocks, actor, answer))
             case .abandon(let ranges): staging.abandon(ranges.filter(staging.isUnreferenced))
@@ -139,7 +140,7 @@ final class LogWriter {
     }
 
     /// Answers; what was staged for a refused append is nobody's from here on.
-    private func settle(_ group: [ReadyAppend], _ outcome: Result<LogReceipt, EventLogError>) {
+    private func settle(_ group: [ReadyAppend], _ outcome: Result<[Appended], EventLogError>) {
         for ready in group {
             if case .failure = outcome { staging.abandon(ready.stagedRanges) }
             ready.pending.answer.resume(returning: outcome)
@@ -147,7 +148,7 @@ final class LogWriter {
     }
 
     /// Writes one append, or says why it is refused; throws only what must end the group.
-    private func write(_ ready: ReadyAppend, into draft: inout GroupDraft) throws(SQLiteError) -> Result<LogReceipt, EventLogError> {
+    private func write(_ ready: ReadyAppend, into draft: inout GroupDraft) throws(SQLiteError) -> Result<[Appended], EventLogError> {
         let append = ready.pending.append
         let known: HeadCache.Entry?
         do throws(EventLogError) {
@@ -169,6 +170,8 @@ final class LogWriter {
         guard append.staged.allSatisfy(staging.isUnreferenced) else {
             return .failure(.malformed("append: staged: rows that are not staged"))
         }
+        let ranges = append.staged + ready.stagedRanges
+        guard !staging.hasLost(ranges) else { return .failure(.overloaded) }
         guard let positions = draft.next.positions(for: append.events) else {
             return .failure(.malformed("service.start: opens a generation that is not later than the log's"))
         }
@@ -176,12 +179,11 @@ final class LogWriter {
         if let use = append.use { guard try insert(use) else { return .failure(.alreadyUsed) } }
         let actor = if let known { known.actor } else { try insertActor(append.actor, into: &draft) }
         for (signed, position) in zip(append.events, positions) { try insert(signed, at: position, of: actor) }
-        let rows = if let staged = ready.stagedRows { staged } else { try insertBlocks(append.blocks, of: actor, into: &draft) }
+        if !ready.isStaged { try insertBlocks(append.blocks, of: actor, into: &draft) }
         if let request = append.request {
             try insert(request, at: positions[Int(request.sequence - append.events[0].event.sequence)])
         }
         if append.erasesBlocks { try insertErasure(of: actor, at: append.head.sequence) }
-        let ranges = append.staged + ready.stagedRanges
         for range in ranges { try connection.run("DELETE FROM staged WHERE first = ?", .integer(range.lowerBound)) }
 
         let lastEvent = append.events[append.events.count - 1]
@@ -190,7 +192,7 @@ final class LogWriter {
         draft.last = MarkFile.Mark(position: draft.next.position, digest: lastEvent.cid.digest)
         draft.heads[append.actor] = HeadCache.Entry(actor: actor, head: append.head)
         draft.finished += ranges
-        return .success(LogReceipt(appended: append.appended, blockRows: rows.map { staging.movedRow($0) }))
+        return .success(append.appended)
     }
 
     /// The head as the file has it, where it is not remembered; nil for an actor without a log.
@@ -325,7 +327,7 @@ final class LogWriter {
     /// checkpointer has left little of it.
     private func checkpointIfDue(isIdle: Bool) {
         guard !hasFailed else { return }
-        if isIdle { sweepOrphans() }
+        if isIdle { sweepOrphan() }
         let pages = connection.walPages
         if pages < seenPages { checkpointer?.forget() }
         seenPages = pages
@@ -385,6 +387,9 @@ struct LogNumbers: Hashable, Sendable {
     var lastActor: Int64
     var lastBlock: Int64
 
+    /// No log comes to so many actors or blocks.
+    static let rowMax: Int64 = 1 << 53
+
     mutating func takeActor() -> Int64 {
         lastActor += 1
         return lastActor
@@ -420,20 +425,21 @@ struct PendingAppend: Sendable {
     let byteCount: Int
     /// Its blocks are too many for one transaction and go before it.
     let isStaged: Bool
-    let answer: CheckedContinuation<Result<LogReceipt, EventLogError>, Never>
+    let answer: CheckedContinuation<Result<[Appended], EventLogError>, Never>
 }
 
 /// An append whose blocks are staged, or few enough to be written with it.
 struct ReadyAppend {
     let pending: PendingAppend
-    var stagedRows: [Int64]?
     var stagedRanges: [ClosedRange<Int64>] = []
+
+    var isStaged: Bool { pending.isStaged }
 }
 
 /// What one transaction would change, believed only when it is durable.
 struct GroupDraft {
     var next: LogNumbers
-    var outcomes: [Result<LogReceipt, EventLogError>] = []
+    var outcomes: [Result<[Appended], EventLogError>] = []
     var heads: [DID: HeadCache.Entry] = [:]
     /// Of the last event written; nil while nothing is.
     var last: MarkFile.Mark?

@@ -88,7 +88,7 @@ final class MarkFile {
         let content = bytes[..<(copyByteCount - 32)]
         guard content.starts(with: magic), SHA256.hash(data: content).elementsEqual(bytes[content.endIndex...]) else { return nil }
         func word(at offset: Int) -> UInt64 { bytes[offset..<(offset + 8)].reduce(0) { $0 << 8 | UInt64($1) } }
-        guard word(at: 8) == UInt64(version) << 32 else { return nil }
+        guard word(at: 8) == UInt64(version) << 32, word(at: 16) < 1 << 53 else { return nil }
         return (word(at: 16), Mark(position: word(at: 24), digest: Array(bytes[32..<64])))
     }
 }

@@ -202,8 +202,6 @@ package final class SQLiteConnection {
     /// Rows changed by the last statement that ended.
     package var changes: Int { Int(sqlite3_changes64(handle)) }
 
-    package var lastInsertedRow: Int64 { sqlite3_last_insert_rowid(handle) }
-
     // MARK: Transactions
 
     /// Runs `body` in a write transaction, which is rolled back where it throws.
@@ -252,8 +250,6 @@ package struct SQLiteTransaction: ~Copyable {
         try connection.statement("COMMIT").run()
         isOpen = false
     }
-
-    package consuming func rollBack() {}
 
     deinit {
         if isOpen { connection.rollBack() }

@@ -1,4 +1,5 @@
 import ATProto
+import Crypto
 import EventLog
 import Simulation
 import Testing
@@ -61,6 +62,34 @@ struct ForgedLogTests {
     private func expectUnseen(_ name: String, _ change: (SQLiteConnection) throws -> Void) async throws {
         try forge(change)
         #expect(try await findings() == [], "\(name), seed \(seed)")
+    }
+
+    @Test("numbers that no service gives are refused when the log is opened")
+    func absurdNumbers() async throws {
+        try await expectFound("storage", "the row of a block") {
+            try $0.run("UPDATE blocks SET id = ? WHERE id = (SELECT max(id) FROM blocks)", .integer(.max))
+        }
+        try await expectFound("storage", "the actor of a block") {
+            try $0.run("UPDATE blocks SET actor = ? WHERE id = (SELECT max(id) FROM blocks)", .integer(.max))
+        }
+        try await expectFound("storage", "a position below the first") { connection in
+            for table in ["events", "bodies"] {
+                try connection.run("DELETE FROM \(table) WHERE position > 20")
+                try connection.run("UPDATE \(table) SET position = -1 WHERE position = 20")
+            }
+            try Self.sum(connection, at: .max)
+        }
+    }
+
+    @Test("a mark whose turn no log comes to is none")
+    func absurdTurn() throws {
+        try image.write(to: directory.path)
+        var copy = Array("STRATOSM".utf8) + [0, 0, 0, 1, 0, 0, 0, 0] + [UInt8](repeating: 0xFF, count: 8)
+        copy += [UInt8](repeating: 0, count: 40)
+        copy += SHA256.hash(data: copy)
+        try VirtualFile(path: directory.file(MarkFile.fileName), create: false, vfs: nil).write(copy, at: 4096)
+        let mark = try MarkFile(directory: directory.path, vfs: nil)
+        try mark.write(mark.mark ?? .empty)
     }
 
     /// Events with a body, of two actors, with the same number.

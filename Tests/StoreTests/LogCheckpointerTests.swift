@@ -24,7 +24,9 @@ struct LogCheckpointerTests {
         let writer = try Self.connect(disk, .readWriteCreate)
         try writer.execute("CREATE TABLE rows(id INTEGER PRIMARY KEY, content BLOB)")
         let state = LogState(.init(heads: HeadCache(countMax: 16), position: 0, events: 0, actors: 0))
-        let checkpointer = LogCheckpointer(connection: try Self.connect(disk, .readWrite), holder: try Self.connect(disk, .readOnly), state: state) {
+        let checkpointer = LogCheckpointer(
+            connection: try Self.connect(disk, .readWrite), holder: try Self.connect(disk, .readOnly), state: state
+        ) {
             Issue.record("a pass failed: \($0)")
         }
         defer {

@@ -142,19 +142,42 @@ struct LogWriterTests {
         let large = try actors[0].importing(records: 400)
         let other = try actors[1].putBlob()
         files.hold([.sync])
-        async let imported = store.commit(large)
+        async let imported = store.append(large)
         try await Group.until { files.heldCount == 1 }
         async let small = store.append(other)
         try await Group.until { store.waitingCount == 1 }
         files.release()
         _ = try await small
-        let receipt = try await imported
+        _ = try await imported
         #expect(store.activity().stagings > 5)
         let order = try await store.events(afterPosition: 3, limit: 10).map(\.cid)
         #expect(order == [other.events[0].cid, large.events[0].cid], "the one that was sent first takes longer")
-        let references = zip(receipt.blockRows, large.blocks).map { BlockReference(row: $0, cid: $1.cid) }
-        #expect(try await store.blocks(at: references) == large.blocks.map(\.bytes))
+        let blocks = try await store.blocks(large.blocks.map(\.cid), of: large.actor)
+        #expect(large.blocks.allSatisfy { blocks[$0.cid] == $0.bytes })
         #expect(try await store.read { reader throws(EventLogError) in try reader.countStaged() } == 0)
+        store.close()
+    }
+
+    @Test("an append whose staged block went with another that was refused is refused too, and is whole when staged anew (I11)")
+    func takenOver() async throws {
+        let store = try open { $0.groupBytesMax = 10_000 }
+        var actor = try await Group.enrolled(1, in: store)[0]
+        let use = SingleUse(issuer: "issuer", identifier: "once", expires: 4_000_000_000)
+        let first = try actor.putBlob()
+        _ = try await store.append(Append(actor: first.actor, after: first.after, events: first.events, use: use))
+        let large = try actor.importing(records: 200)
+        func naming(_ staged: StagedBlocks) throws -> Append {
+            Append(actor: large.actor, after: large.after, events: large.events, staged: [try #require(staged.rows)])
+        }
+        let held = try await store.stage(large.blocks, of: actor.did)
+        await #expect(throws: EventLogError.alreadyUsed) {
+            try await store.append(
+                Append(actor: large.actor, after: large.after, events: large.events, blocks: large.blocks, use: use))
+        }
+        await #expect(throws: EventLogError.overloaded) { try await store.append(try naming(held)) }
+        let again = try await store.stage(large.blocks, of: actor.did)
+        _ = try await store.append(try naming(again))
+        #expect(await ChainVerifier(store).verify().findings == [])
         store.close()
     }
 
