@@ -39,7 +39,7 @@ struct ControlClient: ~Copyable {
     /// - Parameter take: is given what the command gives, as it comes.
     mutating func perform(_ command: OperatorCommand, take: (OperatorOutput) throws -> Void) throws {
         try send(DataModelJSON.encode(command.encoded) + [UInt8(ascii: "\n")])
-        while let line = try nextLine() {
+        while let line = try nextLine(whileRead: command.isEndless) {
             guard let value = try? DataModelJSON.decode(line) else { break }
             if let code = value["exit"]?.integerValue {
                 guard code != 0 else { return }
@@ -52,6 +52,8 @@ struct ControlClient: ~Copyable {
                 try take(.progress(done: Int(done), of: progress["of"]?.integerValue.map(Int.init)))
             }
         }
+        // The server notices that nobody listens, and ends the command.
+        if command.isEndless, Output.isReaderGone() { return }
         throw Problem(status: .inputOutput, error: "ServerGone", message: "the server ended before the command was done")
     }
 
@@ -68,7 +70,8 @@ struct ControlClient: ~Copyable {
     }
 
     /// The next line without its end; nil at the end of the stream.
-    private mutating func nextLine() throws(Problem) -> [UInt8]? {
+    /// - Parameter isRead: whether it is the end, too, that nobody reads standard output any more.
+    private mutating func nextLine(whileRead isRead: Bool) throws(Problem) -> [UInt8]? {
         var searched = 0
         while true {
             if let end = buffer[searched...].firstIndex(of: UInt8(ascii: "\n")) {
@@ -76,6 +79,10 @@ struct ControlClient: ~Copyable {
                 return Array(buffer[..<end])
             }
             searched = buffer.count
+            if isRead {
+                try waitForServerOrReader()
+                if Output.isReaderGone() { return nil }
+            }
             var piece = [UInt8](repeating: 0, count: 1 << 16)
             let count = piece.withUnsafeMutableBytes { read(descriptor, $0.baseAddress, $0.count) }
             if count == 0 { return nil }
@@ -84,6 +91,16 @@ struct ControlClient: ~Copyable {
                 throw Self.failure("read from the server", errno)
             }
             buffer += piece[..<count]
+        }
+    }
+
+    /// Until the server has said something, or something has become of standard output.
+    private func waitForServerOrReader() throws(Problem) {
+        var requests = [
+            pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0), pollfd(fd: STDOUT_FILENO, events: 0, revents: 0),
+        ]
+        while poll(&requests, 2, -1) < 0 {
+            guard errno == EINTR else { throw Self.failure("wait for the server", errno) }
         }
     }
 

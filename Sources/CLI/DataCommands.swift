@@ -34,11 +34,33 @@ struct DataOptions: ParsableArguments {
         }
         var logger = Logger(label: "stratos", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = .warning
-        let directory = try await DataDirectory.open(
-            settings.dataDirectory, settings: settings, purpose: command.appends ? .change : .read, logger: logger)
+        let directory: DataDirectory
+        do {
+            directory = try await DataDirectory.open(settings, purpose: command.appends ? .change : .read, json: json, logger: logger)
+        } catch let problem as Problem {
+            // What keeps a log from being opened is what `verify` was asked for.
+            guard case .verify = command, let finding = problem.finding else { throw problem }
+            try printer.take(.object(["ok": false, "events": 0, "problems": [finding.value]]))
+            throw OperatorFailure(exitCode: Problem.Status.refused.rawValue, name: "ProblemsFound", message: "1 problem was found")
+        }
         defer { directory.close() }
-        try await directory.engine.perform(command, open: ImportSource.file) { try printer.take($0) }
+        let engine = directory.engine
+        guard command.isEndless else {
+            return try await engine.perform(command, open: ImportSource.file) { try printer.take($0) }
+        }
+        // The one of the two that ends first ends the other.
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { try await engine.perform(command, open: ImportSource.file) { try printer.take($0) } }
+            group.addTask { while !Output.isReaderGone() { try await Task.sleep(for: .milliseconds(200)) } }
+            try await group.next()
+            group.cancelAll()
+        }
     }
+}
+
+extension OperatorCommand {
+    /// Whether it goes on until nobody reads what it says any more. It may say nothing for long, so that this has to be looked for.
+    var isEndless: Bool { if case .logTail(count: _, follow: true) = self { true } else { false } }
 }
 
 extension ImportSource {

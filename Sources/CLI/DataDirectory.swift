@@ -29,21 +29,23 @@ struct DataDirectory {
     /// Nil where nothing is kept for the reactors, or nobody needs it.
     let reactorStore: ReactorDatabase?
 
-    static func open(_ path: String, settings: Settings, purpose: Purpose, logger: Logger) async throws -> DataDirectory {
+    /// - Parameter json: whether it is said as JSON when the log fails, which ends the program.
+    static func open(_ settings: Settings, purpose: Purpose, json: Bool, logger: Logger) async throws -> DataDirectory {
+        let path = settings.dataDirectory
         if access(path + "/" + LogStore.fileName, F_OK) != 0 {
             if purpose == .read { try refuseMissingLog(in: path) }
             // Asked here, so that nothing is left in a directory where nothing can begin.
             guard settings.missing.isEmpty else { throw Deployment.missing(settings.missing) }
         }
         let store: LogStore
-        do {
+        do throws(LogStoreError) {
             store = try LogStore(directory: path) { error in
                 // A log that can no longer be trusted ends the process: nothing may be answered from here on.
-                Output.note("error: the log failed, the program ends: \(error)")
-                exit(Problem.Status.inputOutput.rawValue)
+                let message = "the log failed, the program ends: \(error)"
+                Output.end(Problem(status: .inputOutput, error: "LogFailed", message: message), asJSON: json)
             }
         } catch {
-            throw Problem(status: .inputOutput, error: "LogRefused", message: "\(error)")
+            throw Problem(status: .inputOutput, error: "LogRefused", message: "\(error)", finding: error.fault)
         }
         do {
             return try await open(path, store: store, settings: settings, purpose: purpose, logger: logger)
@@ -105,9 +107,10 @@ struct DataDirectory {
         guard let remains = LogStore.companions.first(where: { access(path + "/" + $0, F_OK) == 0 }) else {
             throw Problem(status: .inputOutput, error: "NoLog", message: "\(path) holds no log")
         }
+        let message = "\(path)/\(LogStore.fileName) is missing, and \(remains) beside it is not: restore the log from a backup"
         throw Problem(
-            status: .inputOutput, error: "LogRefused",
-            message: "\(path)/\(LogStore.fileName) is missing, and \(remains) beside it is not: restore the log from a backup")
+            status: .inputOutput, error: "LogRefused", message: message,
+            finding: Finding(file: LogStore.fileName, invariant: "storage", message: message))
     }
 
     /// What shows that the parts of the directory work.
@@ -145,6 +148,14 @@ struct DataDirectory {
         } catch {
             throw Problem(status: .inputOutput, error: "KeyFileRefused", message: "\(error)")
         }
+    }
+}
+
+extension LogStoreError {
+    /// What is wrong with the log; nil where it is the machine that refused, and nothing is known of the log.
+    fileprivate var fault: Finding? {
+        if case .storage(let error) = self, !error.isCorruption { return nil }
+        return finding
     }
 }
 

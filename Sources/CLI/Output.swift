@@ -1,6 +1,8 @@
 import ATProto
 import ArgumentParser
+import EventLog
 import Glibc
+import Synchronization
 
 /// What went wrong, for people and for programs, and the exit status that says so.
 struct Problem: Error {
@@ -17,39 +19,95 @@ struct Problem: Error {
     /// A stable word for programs.
     let error: String
     let message: String
+    /// What `verify` reports in its place: something is wrong with the log itself.
+    var finding: Finding?
 }
 
 /// Standard output for results, standard error for everything else.
 enum Output {
+    private static let printed = Atomic<Bool>(false)
+
+    /// Whether standard output holds anything yet.
+    static var hasPrinted: Bool { printed.load(ordering: .relaxed) }
+
+    /// Whether nobody reads any more what is written there: the other end of the pipe has gone.
+    static func isReaderGone(of descriptor: Int32 = STDOUT_FILENO) -> Bool {
+        var request = pollfd(fd: descriptor, events: 0, revents: 0)
+        return poll(&request, 1, 0) > 0 && request.revents & Int16(POLLERR) != 0
+    }
+
     /// Runs a command; a problem is told on standard error, or as `{"error", "message"}` on standard output, and ends the program with
     /// its status.
     static func reporting(asJSON json: Bool, _ body: () throws -> Void) throws {
         do {
             try body()
         } catch let problem as Problem {
-            if json {
-                printJSON(["error": .string(problem.error), "message": .string(problem.message)])
-            } else {
-                note("error: \(problem.message)")
-            }
+            tell(problem.error, problem.message, asJSON: json)
             throw ExitCode(problem.status.rawValue)
         }
     }
 
-    /// One line of JSON.
-    static func printJSON(_ value: ValueMap) {
-        print(String(decoding: DataModelJSON.encode(.map(value)), as: UTF8.self))
+    /// Says what went wrong: in words, or as `{"error", "message"}` on standard output. Where that holds results already, it holds nothing
+    /// else; then, and where it takes nothing, on standard error.
+    static func tell(_ error: String, _ message: String, asJSON json: Bool) {
+        guard json else { return note("error: \(message)") }
+        let line = Self.line(.map(["error": .string(error), "message": .string(message)]))
+        if hasPrinted || write(line + "\n", to: STDOUT_FILENO) != 0 { note(line) }
     }
+
+    /// Ends the program, from wherever it is noticed that it cannot go on.
+    static func end(_ problem: Problem, asJSON json: Bool) -> Never {
+        tell(problem.error, problem.message, asJSON: json)
+        exit(problem.status.rawValue)
+    }
+
+    /// Lines for standard output. A reader that has gone is no error, everybody's `head` does: the rest is for nobody.
+    /// - Throws: where they are lost in any other way.
+    static func print(_ text: String) throws(Problem) {
+        let code = write(text + "\n", to: STDOUT_FILENO)
+        guard code == 0 || code == EPIPE else { throw lost("cannot write to standard output", code) }
+    }
+
+    /// One line of JSON.
+    static func printJSON(_ value: Value) throws(Problem) { try print(line(value)) }
+
+    private static func line(_ value: Value) -> String { String(decoding: DataModelJSON.encode(value), as: UTF8.self) }
 
     /// One line to standard error.
-    static func note(_ message: String) {
-        write(message + "\n")
+    static func note(_ message: String) { draw(message + "\n") }
+
+    fileprivate static func draw(_ text: String) {
+        // best effort: there is nowhere left to say that standard error is closed
+        _ = write(text, to: STDERR_FILENO)
     }
 
-    fileprivate static func write(_ text: String) {
-        var text = text
-        // best effort: there is nowhere left to say that standard error is closed
-        _ = text.withUTF8 { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    private static func write(_ text: String, to descriptor: Int32) -> Int32 { write(Array(text.utf8), to: descriptor) }
+
+    /// Writes all of it; every byte of a result goes through here.
+    /// - Returns: 0, or the `errno` that says why the rest is lost.
+    static func write(_ bytes: [UInt8], to descriptor: Int32) -> Int32 {
+        var written = 0
+        while written < bytes.count {
+            let count = bytes[written...].withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress, $0.count) }
+            if count >= 0 {
+                written += count
+                if descriptor == STDOUT_FILENO { printed.store(true, ordering: .relaxed) }
+                continue
+            }
+            switch errno {
+            case EINTR: continue
+            case EAGAIN:
+                // Another program has made it one that does not wait.
+                var request = pollfd(fd: descriptor, events: Int16(POLLOUT), revents: 0)
+                _ = poll(&request, 1, -1)
+            default: return errno
+            }
+        }
+        return 0
+    }
+
+    static func lost(_ operation: String, _ code: Int32) -> Problem {
+        Problem(status: .inputOutput, error: "OutputFailed", message: "\(operation): \(String(cString: strerror(code)))")
     }
 
     /// A count with its thousands apart: 1,234,567.
@@ -86,11 +144,11 @@ struct ProgressBar: ~Copyable {
         drawn = now
         let cells = min(24, count * 24 / total)
         let bar = String(repeating: "#", count: cells) + String(repeating: ".", count: 24 - cells)
-        Output.write("\r\u{1B}[2K\(label) [\(bar)] \(min(100, count * 100 / total)) % \(detail())")
+        Output.draw("\r\u{1B}[2K\(label) [\(bar)] \(min(100, count * 100 / total)) % \(detail())")
     }
 
     deinit {
-        if isShown, drawn != nil { Output.write("\r\u{1B}[2K") }
+        if isShown, drawn != nil { Output.draw("\r\u{1B}[2K") }
     }
 }
 

@@ -31,9 +31,9 @@ struct RepoVerifyCommand: ParsableCommand {
             let key = try key.map(Self.parse)
             let (report, _) = try RepoFile(path: file).verify(key: key, json: json)
             if json {
-                Output.printJSON(report.json(file: file))
+                try Output.printJSON(.map(report.json(file: file)))
             } else {
-                print(report.lines.joined(separator: "\n"))
+                try Output.print(report.lines.joined(separator: "\n"))
             }
         }
     }
@@ -76,10 +76,10 @@ struct RepoInspectCommand: ParsableCommand {
                             "records": .integer(Int64(collection.records)), "bytes": .integer(Int64(collection.bytes)),
                         ])
                     })
-                Output.printJSON(object)
+                try Output.printJSON(.map(object))
             } else {
-                print(report.lines.joined(separator: "\n"))
-                if !collections.isEmpty { print("\n" + Self.table(collections)) }
+                try Output.print(report.lines.joined(separator: "\n"))
+                if !collections.isEmpty { try Output.print("\n" + Self.table(collections)) }
             }
         }
     }
@@ -125,9 +125,9 @@ struct RepoDiffCommand: ParsableCommand {
             let (afterReport, afterTree) = try after.verify(key: nil, json: json)
             let differences = try Self.diff(from: beforeTree, to: afterTree)
             if json {
-                Output.printJSON(Self.json(differences, from: beforeReport, to: afterReport))
+                try Output.printJSON(.map(Self.json(differences, from: beforeReport, to: afterReport)))
             } else {
-                Self.show(differences, from: beforeReport, to: afterReport)
+                try Output.print(Self.lines(differences, from: beforeReport, to: afterReport).joined(separator: "\n"))
             }
         }
     }
@@ -141,23 +141,25 @@ struct RepoDiffCommand: ParsableCommand {
         }
     }
 
-    private static func show(_ differences: [MSTDifference], from before: RepoReport, to after: RepoReport) {
+    private static func lines(_ differences: [MSTDifference], from before: RepoReport, to after: RepoReport) -> [String] {
         var (created, updated, deleted) = (0, 0, 0)
+        var lines: [String] = []
         for difference in differences {
             switch difference {
             case .created(let key, let cid):
                 created += 1
-                print("+ \(key) \(cid)")
+                lines.append("+ \(key) \(cid)")
             case .updated(let key, let old, let new):
                 updated += 1
-                print("~ \(key) \(old) -> \(new)")
+                lines.append("~ \(key) \(old) -> \(new)")
             case .deleted(let key, let cid):
                 deleted += 1
-                print("- \(key) \(cid)")
+                lines.append("- \(key) \(cid)")
             }
         }
-        if before.did != after.did { print("two accounts: \(before.did), \(after.did)") }
-        print("\(Output.grouped(created)) created, \(Output.grouped(updated)) updated, \(Output.grouped(deleted)) deleted")
+        if before.did != after.did { lines.append("two accounts: \(before.did), \(after.did)") }
+        lines.append("\(Output.grouped(created)) created, \(Output.grouped(updated)) updated, \(Output.grouped(deleted)) deleted")
+        return lines
     }
 
     private static func json(_ differences: [MSTDifference], from before: RepoReport, to after: RepoReport) -> ValueMap {

@@ -10,8 +10,9 @@ final class ResultPrinter: @unchecked Sendable {
     private let json: Bool
     private let path: String?
     private var descriptor: Int32 = STDOUT_FILENO
-    private var hasPrinted = false
     private var bar: ProgressBar?
+    /// Why a result could not be put there. Who gave it says it again, in words of its own.
+    private var loss: (any Error)?
 
     /// - Parameter path: where bytes go; `-` is standard output, nil where none are expected.
     init(json: Bool, path: String?) throws(Problem) {
@@ -19,7 +20,7 @@ final class ResultPrinter: @unchecked Sendable {
         self.path = path == "-" ? nil : path
         guard let file = self.path else { return }
         descriptor = open(file + ".part", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-        guard descriptor >= 0 else { throw Self.problem("cannot write \(file)", errno) }
+        guard descriptor >= 0 else { throw Output.lost("cannot write \(file)", errno) }
     }
 
     /// Runs a command that prints, and ends the program with the status of what went wrong, said once and in the form that was asked for.
@@ -32,27 +33,36 @@ final class ResultPrinter: @unchecked Sendable {
         do {
             try await command(printer)
             try printer.finish()
-        } catch let failure as OperatorFailure {
-            try printer.report(name: failure.name, message: failure.message, status: failure.exitCode)
-        } catch let problem as Problem {
-            try printer.report(name: problem.error, message: problem.message, status: problem.status.rawValue)
         } catch {
-            try printer.report(name: "Failed", message: "\(error)", status: Problem.Status.inputOutput.rawValue)
+            switch printer.loss ?? error {
+            case let failure as OperatorFailure:
+                try printer.report(name: failure.name, message: failure.message, status: failure.exitCode)
+            case let problem as Problem:
+                try printer.report(name: problem.error, message: problem.message, status: problem.status.rawValue)
+            case let other: try printer.report(name: "Failed", message: "\(other)", status: Problem.Status.inputOutput.rawValue)
+            }
         }
     }
 
     func take(_ output: OperatorOutput) throws {
+        do { try put(output) } catch {
+            loss = error
+            throw error
+        }
+    }
+
+    private func put(_ output: OperatorOutput) throws(Problem) {
         switch output {
         case .object(let value):
             clearProgress()
             if json {
-                print(String(decoding: DataModelJSON.encode(value), as: UTF8.self))
+                try Output.printJSON(value)
             } else {
-                print((hasPrinted ? "\n" : "") + Self.laidOut(value))
+                try Output.print((Output.hasPrinted ? "\n" : "") + Self.laidOut(value))
             }
-            hasPrinted = true
-            fflush(nil)
-        case .bytes(let bytes): try write(bytes)
+        case .bytes(let bytes):
+            let code = Output.write(bytes, to: descriptor)
+            guard code == 0 else { throw Output.lost("cannot write", code) }
         case .progress(let done, let total): show(done, total)
         }
     }
@@ -62,7 +72,7 @@ final class ResultPrinter: @unchecked Sendable {
         clearProgress()
         guard let path else { return }
         guard fsync(descriptor) == 0, close(descriptor) == 0, rename(path + ".part", path) == 0 else {
-            throw Self.problem("cannot write \(path)", errno)
+            throw Output.lost("cannot write \(path)", errno)
         }
         if !json { Output.note("written to \(path)") }
     }
@@ -73,28 +83,8 @@ final class ResultPrinter: @unchecked Sendable {
             close(descriptor)
             unlink(path + ".part")
         }
-        let error: ValueMap = ["error": .string(name), "message": .string(message)]
-        if !json {
-            Output.note("error: \(message)")
-        } else if hasPrinted {
-            // Standard output holds results already, and nothing else.
-            Output.note(String(decoding: DataModelJSON.encode(.map(error)), as: UTF8.self))
-        } else {
-            Output.printJSON(error)
-        }
+        Output.tell(name, message, asJSON: json)
         throw ExitCode(status)
-    }
-
-    private func write(_ bytes: [UInt8]) throws(Problem) {
-        var written = 0
-        while written < bytes.count {
-            let count = bytes.withUnsafeBytes { Glibc.write(descriptor, $0.baseAddress! + written, bytes.count - written) }
-            if count < 0 {
-                if errno == EINTR { continue }
-                throw Self.problem("cannot write", errno)
-            }
-            written += count
-        }
     }
 
     private func show(_ done: Int, _ total: Int?) {
@@ -131,9 +121,5 @@ final class ResultPrinter: @unchecked Sendable {
         case .map, .array: "none"
         default: String(decoding: DataModelJSON.encode(value), as: UTF8.self)
         }
-    }
-
-    private static func problem(_ operation: String, _ code: Int32) -> Problem {
-        Problem(status: .inputOutput, error: "OutputFailed", message: "\(operation): \(String(cString: strerror(code)))")
     }
 }

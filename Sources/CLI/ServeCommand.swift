@@ -18,15 +18,15 @@ struct ServeCommand: AsyncParsableCommand {
     @OptionGroup var options: DataOptions
 
     func run() async throws {
-        try await ResultPrinter.reporting(json: options.json) { _ in try await Self.serve(try options.settings()) }
+        try await ResultPrinter.reporting(json: options.json) { _ in try await Self.serve(try options.settings(), json: options.json) }
     }
 
     /// Until a signal says to stop.
-    static func serve(_ settings: Settings) async throws {
+    static func serve(_ settings: Settings, json: Bool) async throws {
         guard settings.missing.isEmpty, let publicURL = settings.publicURL else { throw Deployment.missing(settings.missing) }
         var logger = Logger(label: "stratos", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = settings.logLevel
-        let directory = try await DataDirectory.open(settings.dataDirectory, settings: settings, purpose: .serve, logger: logger)
+        let directory = try await DataDirectory.open(settings, purpose: .serve, json: json, logger: logger)
         defer { directory.close() }
         guard let authority = directory.authority else { preconditionFailure("a served directory is opened with authority") }
         warn(of: settings, logger)

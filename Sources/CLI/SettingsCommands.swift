@@ -12,10 +12,12 @@ struct KeygenCommand: ParsableCommand {
 
     func run() throws {
         let (bytes, key) = Self.fresh()
-        if json {
-            Output.printJSON(["hex": .string(Hex.encode(bytes)), "didKey": .string(key.publicKey.didKey)])
-        } else {
-            print("hex: \(Hex.encode(bytes))\ndidKey: \(key.publicKey.didKey)")
+        try Output.reporting(asJSON: json) {
+            if json {
+                try Output.printJSON(["hex": .string(Hex.encode(bytes)), "didKey": .string(key.publicKey.didKey)])
+            } else {
+                try Output.print("hex: \(Hex.encode(bytes))\ndidKey: \(key.publicKey.didKey)")
+            }
         }
     }
 

@@ -38,15 +38,15 @@ enum Program {
     private static func end(with error: any Error) -> Never {
         let code = Stratos.exitCode(for: error)
         guard !(error is ExitCode), code != .success else { Stratos.exit(withError: error) }
-        let isUsage = code == .validationFailure
-        if CommandLine.arguments.contains("--json") {
-            Output.printJSON([
-                "error": isUsage ? "InvalidArguments" : "Failed", "message": .string(isUsage ? Stratos.message(for: error) : "\(error)"),
-            ])
-        } else {
-            Output.note(isUsage ? Stratos.fullMessage(for: error) : "error: \(error)")
+        let json = CommandLine.arguments.contains("--json")
+        guard code == .validationFailure else {
+            Output.end(Problem(status: .inputOutput, error: "Failed", message: "\(error)"), asJSON: json)
         }
-        exit((isUsage ? Problem.Status.usage : .inputOutput).rawValue)
+        guard json else {
+            Output.note(Stratos.fullMessage(for: error))
+            exit(Problem.Status.usage.rawValue)
+        }
+        Output.end(Problem(status: .usage, error: "InvalidArguments", message: Stratos.message(for: error)), asJSON: true)
     }
 }
 

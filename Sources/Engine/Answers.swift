@@ -1,6 +1,6 @@
 package import ATProto
 import Commands
-import EventLog
+package import EventLog
 import Projections
 
 /// The engine's answers as JSON values, the same on the wire, on the socket and in the program.
@@ -72,7 +72,7 @@ extension Event {
 
 extension Finding {
     /// `{actor, seq, position, file, invariant, message}`.
-    var value: Value {
+    package var value: Value {
         [
             "actor": .optional(actor?.description), "seq": sequence.map(Value.place) ?? .null,
             "position": position.map(Value.place) ?? .null, "file": .string(file), "invariant": .string(invariant),

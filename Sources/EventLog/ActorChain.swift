@@ -18,6 +18,8 @@ struct ReferencePlace: Hashable, Sendable {
     /// Index of the operation; nil for the body itself or a whole chunk.
     let operation: UInt64?
     let position: UInt64?
+    /// Number of the event that names it: the event itself, or the erasure whose residue does.
+    let namedAt: UInt64
 }
 
 /// A block that an event needs.
@@ -68,19 +70,24 @@ final class ActorChain {
         let cid: CID?
     }
 
-    /// What erasures said since missing things were last compared with them. An erasure always follows what it names.
+    /// What erasures said. An erasure always follows what it names.
     private struct ErasedSet {
+        /// Of all erasures: the residue of a later one may name once more what an earlier one took.
         var targets: Set<Erasure.Target> = []
-        var bodies: Set<UInt64> = []
+        /// Events whose bodies went, each with the last erasure that said so, since missing things were last compared with them.
+        var bodies: [UInt64: UInt64] = [:]
         var allThrough: UInt64 = 0
         var blocksThrough: UInt64 = 0
 
         func covers(_ missing: Missing) -> Bool {
-            let sequence = missing.place.sequence
-            if sequence <= allThrough || bodies.contains(sequence) { return true }
-            guard missing.cid != nil else { return false }
-            if sequence <= blocksThrough { return true }
-            return missing.place.operation.map { targets.contains(Erasure.Target(sequence: sequence, operation: $0)) } ?? false
+            let place = missing.place
+            if place.sequence <= allThrough { return true }
+            guard let operation = place.operation else {
+                // With a body go the chunks that it names, and those of an earlier residue; what this residue names stays.
+                if let erasure = bodies[place.sequence], place.namedAt < erasure { return true }
+                return missing.cid != nil && place.sequence <= blocksThrough
+            }
+            return place.sequence <= blocksThrough || targets.contains(Erasure.Target(sequence: place.sequence, operation: operation))
         }
     }
 
@@ -141,7 +148,7 @@ final class ActorChain {
     private func body(of event: Event, _ stored: StoredEvent, _ rules: ChainRules, _ note: inout Note) -> EventBody? {
         guard let bytes = stored.body else {
             forgetWhatOnlyBodiesTell(event.kind)
-            missing.append(Missing(place: ReferencePlace(sequence: event.sequence, operation: nil, position: stored.position), cid: nil))
+            missing.append(Missing(place: place(of: event, position: stored.position), cid: nil))
             return nil
         }
         guard rules.isHashed || CID(hashing: bytes) == event.body else {
@@ -192,10 +199,10 @@ final class ActorChain {
             if leave.content == .erase { erased.blocksThrough = event.sequence }
         case .repoWrite(let write):
             follow(write.commit, event, rules, &note)
-            refer(to: write.operations, sequence: event.sequence, position: note.position)
+            refer(to: write.operations, at: place(of: event, position: note.position))
         case .repoImport(let imported):
             follow(imported.commit, event, rules, &note)
-            refer(toChunks: imported.chunks, sequence: event.sequence, position: note.position)
+            refer(toChunks: imported.chunks, at: place(of: event, position: note.position))
         case .erasure(let erasure): follow(erasure, event, position: note.position)
         default: break
         }
@@ -250,26 +257,32 @@ final class ActorChain {
         case .trace(let targets, let residue):
             erased.targets.formUnion(targets)
             for remains in residue {
-                erased.bodies.insert(remains.sequence)
+                erased.bodies[remains.sequence] = event.sequence
+                let place = ReferencePlace(sequence: remains.sequence, operation: nil, position: position, namedAt: event.sequence)
                 switch remains.operations {
-                case .written(let operations): refer(to: operations, sequence: remains.sequence, position: position)
-                case .imported(let chunks): refer(toChunks: chunks, sequence: remains.sequence, position: position)
+                case .written(let operations): refer(to: operations, at: place)
+                case .imported(let chunks): refer(toChunks: chunks, at: place)
                 }
                 if commit == nil { commit = remains.commit }
             }
         }
     }
 
-    private func refer(to operations: [RecordOperation?], sequence: UInt64, position: UInt64?, from first: UInt64 = 0) {
+    /// Of a whole event that names what it refers to itself.
+    private func place(of event: Event, position: UInt64?) -> ReferencePlace {
+        ReferencePlace(sequence: event.sequence, operation: nil, position: position, namedAt: event.sequence)
+    }
+
+    private func refer(to operations: [RecordOperation?], at place: ReferencePlace, from first: UInt64 = 0) {
         for (index, operation) in operations.enumerated() {
             guard let written = operation?.written else { continue }
-            let place = ReferencePlace(sequence: sequence, operation: first + UInt64(index), position: position)
-            references.append(BlockReference(cid: written.cid, role: .record, size: written.size, place: place))
+            let own = ReferencePlace(
+                sequence: place.sequence, operation: first + UInt64(index), position: place.position, namedAt: place.namedAt)
+            references.append(BlockReference(cid: written.cid, role: .record, size: written.size, place: own))
         }
     }
 
-    private func refer(toChunks chunks: [CID], sequence: UInt64, position: UInt64?) {
-        let place = ReferencePlace(sequence: sequence, operation: nil, position: position)
+    private func refer(toChunks chunks: [CID], at place: ReferencePlace) {
         for cid in chunks { references.append(BlockReference(cid: cid, role: .chunk, size: nil, place: place)) }
     }
 
@@ -311,18 +324,23 @@ final class ActorChain {
         guard case .chunk = reference.role else { return [] }
         do throws(EventLogError) {
             let chunk = try RepoImport.Chunk(bytes: bytes)
-            refer(to: chunk.operations, sequence: place.sequence, position: place.position, from: chunk.first)
+            refer(to: chunk.operations, at: place, from: chunk.first)
         } catch {
             findings.add("format", "chunk \(reference.cid): \(error)", actor: did, sequence: place.sequence, position: place.position)
         }
         return takeReferences()
     }
 
-    /// Drops what an erasure explains. Everything that the erasures so far can name has been looked at by now.
+    /// Drops what an erasure explains. Everything that went with the bodies erased so far has been looked at by now.
     func forgetErased() {
         if !missing.isEmpty { missing.removeAll { erased.covers($0) } }
-        erased.targets = []
-        erased.bodies = []
+        erased.bodies = [:]
+    }
+
+    /// Whether something is absent that no erasure so far explains.
+    func lacksAnything() -> Bool {
+        forgetErased()
+        return !missing.isEmpty
     }
 
     /// What no recorded erasure explains (I11).

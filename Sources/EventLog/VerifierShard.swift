@@ -52,19 +52,22 @@ actor VerifierShard {
         }
     }
 
-    /// Reads an actor's log on from where it was left, and compares where it ends with the head that the store gives.
+    /// Reads an actor's log on from where it was left, and compares where it ends with the head that the store gives. The actor may go on
+    /// writing meanwhile: what stands behind that head is for the next run.
     func finish(_ actor: DID, behind walked: UInt64) async {
         let chain = chain(of: actor)
         chain.isListed = true
         do throws(EventLogError) {
-            let head = try await store.head(of: actor)
-            while chain.head.sequence < head.sequence {
-                let page = try await store.events(of: actor, after: chain.head.sequence, limit: 500)
-                let before = chain.head.sequence
-                await check(page, from: actor, behind: walked)
-                guard chain.head.sequence > before else { break }
+            var head = try await store.head(of: actor)
+            try await readOn(chain, to: head, behind: walked)
+            // What is absent may have gone with an erasure that was appended since: that stands before the head as it is now.
+            while chain.lacksAnything() {
+                let later = try await store.head(of: actor)
+                guard later.sequence > head.sequence else { break }
+                head = later
+                try await readOn(chain, to: head, behind: walked)
             }
-            if chain.head.sequence != head.sequence || chain.head.event != head.event {
+            if try await !ends(chain, at: head) {
                 findings.add(
                     "I2", "the head is event \(head.sequence), the log ends at \(chain.head.sequence)", actor: actor,
                     sequence: head.sequence)
@@ -73,6 +76,34 @@ actor VerifierShard {
             findings.add(error, "the log cannot be read on after this event", actor: actor, sequence: chain.head.sequence)
         }
         chain.reportMissing(&findings)
+    }
+
+    private func readOn(_ chain: ActorChain, to head: Head, behind walked: UInt64) async throws(EventLogError) {
+        var limit: UInt64 = 500
+        while chain.head.sequence < head.sequence {
+            let before = chain.head.sequence
+            let page: [StoredEvent]
+            do throws(EventLogError) {
+                page = try await store.events(of: chain.did, after: before, limit: Int(min(limit, head.sequence - before)))
+            } catch {
+                // One event can fail a whole page: those before it are read one by one.
+                guard limit > 1 else { throw error }
+                limit = 1
+                continue
+            }
+            await check(page, from: chain.did, behind: walked)
+            guard chain.head.sequence > before else { return }
+        }
+    }
+
+    /// Whether the log ends here. A store may show an event by its position a moment before it names it as the head; the actor's own log
+    /// then has it too.
+    private func ends(_ chain: ActorChain, at head: Head) async throws(EventLogError) -> Bool {
+        guard chain.head.sequence > head.sequence else {
+            return chain.head.sequence == head.sequence && chain.head.event == head.event
+        }
+        let last = try await store.events(of: chain.did, after: chain.head.sequence - 1, limit: 1)
+        return last.first?.cid == chain.head.event
     }
 
     func reportUnlisted() {
@@ -116,7 +147,7 @@ actor VerifierShard {
                 do throws(EventLogError) {
                     found = try await store.blocks(part.map(\.cid), of: chain.did)
                 } catch {
-                    findings.add(error, "blocks cannot be read", actor: chain.did, sequence: part.first?.place.sequence)
+                    next += await checkSingly(part, of: chain)
                     continue
                 }
                 for reference in part { next += chain.check(reference, found[reference.cid], &findings) }
@@ -125,5 +156,25 @@ actor VerifierShard {
             references = next
         }
         chain.forgetErased()
+    }
+
+    /// Asks for each block alone, where they could not be had together: one that is damaged hides no other.
+    private func checkSingly(_ part: ArraySlice<BlockReference>, of chain: ActorChain) async -> [BlockReference] {
+        var next: [BlockReference] = []
+        for reference in part {
+            let bytes: [UInt8]?
+            do throws(EventLogError) {
+                bytes = try await store.block(reference.cid, of: chain.did)
+            } catch {
+                let place = reference.place
+                findings.add(
+                    error, "block \(reference.cid) cannot be read", actor: chain.did, sequence: place.sequence, position: place.position)
+                // Anything else than damage is the whole store's, and said once.
+                guard case .damaged = error else { break }
+                continue
+            }
+            next += chain.check(reference, bytes, &findings)
+        }
+        return next
     }
 }

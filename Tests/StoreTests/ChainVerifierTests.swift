@@ -2,6 +2,7 @@ import ATProto
 import EventLog
 import Keys
 import Simulation
+import Synchronization
 import Testing
 
 @Suite("The chain verifier")
@@ -31,7 +32,7 @@ struct ChainVerifierTests {
         return (store, actor, write)
     }
 
-    private func findings(_ store: MemoryEventStore, _ change: (inout ChainVerifier.Options) -> Void = { _ in }) async -> [Finding] {
+    private func findings(_ store: any EventStore, _ change: (inout ChainVerifier.Options) -> Void = { _ in }) async -> [Finding] {
         var options = ChainVerifier.Options()
         change(&options)
         return await ChainVerifier(store, options: options).verify().findings
@@ -230,6 +231,125 @@ struct ChainVerifierTests {
         #expect(await findings(store).map(\.sequence) == [2])
     }
 
+    @Test("behind an erasure without trace, what its residue names must be there, and its body and chunks need not (I11)")
+    func residues() async throws {
+        let store = MemoryEventStore()
+        var service = try SimulatedService(seed: seed)
+        _ = try await store.append(try service.start())
+        var actor = try SimulatedActor(number: 0, seed: seed, service: service)
+        let did = actor.did
+        _ = try await store.append(try actor.enroll())
+        func expectMissing(_ sequences: [UInt64?], _ what: String) async {
+            for page in [1, 8192] {
+                let found = await findings(store) { $0.pageEvents = page }
+                #expect(found.map(\.sequence) == sequences, "\(what), seed \(seed): \(found)")
+                #expect(found.allSatisfy { $0.invariant == "I11" }, "\(what), seed \(seed): \(found)")
+            }
+        }
+
+        let write = try actor.write(operations: 2)
+        _ = try await store.append(write)
+        guard case .repoWrite(let written) = try EventBody(kind: .repoWrite, bytes: write.events[0].bodyBytes) else {
+            Issue.record("no write")
+            return
+        }
+        let rest = Erasure.Residue(sequence: 2, commit: written.commit, operations: .written([nil, written.operations[1]]))
+        _ = try await store.append(try actor.erase(.trace([Erasure.Target(sequence: 2, operation: 0)], [rest])))
+        store.tamper(did, sequence: 2) { $0.with(body: nil) }
+        store.tamper(did, block: write.blocks[0].cid, nil)
+        await expectMissing([], "what the erasure took")
+        store.tamper(did, block: write.blocks[1].cid, nil)
+        await expectMissing([2], "a record of the residue")
+        _ = try await store.append(try actor.erase(.content([Erasure.Target(sequence: 2, operation: 1)])))
+        await expectMissing([], "a record of the residue that went later")
+
+        let imported = try actor.importing(records: 3)
+        _ = try await store.append(imported)
+        let commit = try #require(try EventBody(kind: .repoImport, bytes: imported.events[0].bodyBytes).commit)
+        _ = try await store.append(try actor.erase(.content([Erasure.Target(sequence: 5, operation: 2)])))
+        var operations = try RepoImport.Chunk(bytes: imported.blocks[0].bytes).operations
+        func trace(_ operation: Int) throws -> (append: Append, chunk: Block) {
+            operations[operation] = nil
+            let salt = [UInt8](repeating: UInt8(operation), count: 32)
+            let chunk = try RepoImport.Chunk(salt: salt, first: 0, operations: operations).block()
+            let rest = Erasure.Residue(sequence: 5, commit: commit, operations: .imported([chunk.cid]))
+            let erasure = try actor.erase(.trace([Erasure.Target(sequence: 5, operation: UInt64(operation))], [rest]))
+            return (Append(actor: did, after: erasure.after, events: erasure.events, blocks: [chunk]), chunk)
+        }
+        let first = try trace(0)
+        _ = try await store.append(first.append)
+        for block in [imported.blocks[0], imported.blocks[1], imported.blocks[3]] { store.tamper(did, block: block.cid, nil) }
+        await expectMissing([], "the chunk and both records, while the body is still there")
+        store.tamper(did, sequence: 5) { $0.with(body: nil) }
+        await expectMissing([], "the body too")
+        store.tamper(did, block: imported.blocks[2].cid, nil)
+        await expectMissing([5], "a record of the new chunk")
+        store.tamper(did, block: first.chunk.cid, nil)
+        await expectMissing([5], "the new chunk")
+        let second = try trace(1)
+        _ = try await store.append(second.append)
+        await expectMissing([], "the chunk of a residue that another has replaced")
+        store.tamper(did, block: second.chunk.cid, nil)
+        await expectMissing([5], "the chunk of the last residue")
+    }
+
+    @Test("an actor who goes on writing while the log is verified is no finding", arguments: [false, true])
+    func busy(alone: Bool) async throws {
+        let (store, start, _) = try await small()
+        var actor = start
+        let busy = BusyStore(store, of: actor.did, before: [try actor.write()], behind: [try actor.write()])
+        let only = alone ? start.did : nil
+        #expect(await findings(busy) { $0.actor = only } == [], "seed \(seed)")
+        #expect(try await store.head(of: actor.did) == actor.head, "both were written while it ran")
+        #expect(await findings(store) == [], "seed \(seed)")
+    }
+
+    @Test("a leave with erasure that comes while the log is verified explains what it takes, and any other event nothing (I11)")
+    func busyLeaving() async throws {
+        let (store, start, write) = try await small()
+        var actor = start
+        let leaving = BusyStore(store, of: actor.did, before: [try actor.importing(records: 3)], behind: [try actor.leave(.erase)])
+        #expect(await findings(leaving) == [], "seed \(seed)")
+        #expect(try await store.block(write.blocks[0].cid, of: actor.did) == nil)
+
+        let (other, begin, lost) = try await small()
+        var writer = begin
+        other.tamper(writer.did, block: lost.blocks[0].cid, nil)
+        let writing = BusyStore(other, of: writer.did, before: [try writer.write()], behind: [try writer.write()])
+        let found = await findings(writing)
+        #expect(found.map(\.invariant) == ["I11"] && found.map(\.sequence) == [2], "seed \(seed): \(found)")
+    }
+
+    @Test("an event that a store shows a moment before it names it as the head is no finding")
+    func earlyEvent() async throws {
+        let (store, actor, write) = try await small()
+        #expect(await findings(BusyStore(store, of: actor.did, head: write.after)) == [])
+    }
+
+    @Test("a damaged block is named at its own event, and hides no other that is absent")
+    func damagedBlock() async throws {
+        let (store, start, _) = try await small()
+        var actor = start
+        let imports = [try actor.importing(records: 2), try actor.importing(records: 2)]
+        for append in imports { _ = try await store.append(append) }
+        let chunk = imports[0].blocks[0].cid
+        let record = try #require(imports[1].blocks.last)
+        store.tamper(actor.did, block: record.cid, nil)
+        let found = await findings(BusyStore(store, of: actor.did, damagedBlock: chunk))
+        #expect(found.map(\.invariant) == ["storage", "I11"] && found.map(\.sequence) == [3, 4], "seed \(seed): \(found)")
+        #expect(found.first?.message.contains(chunk.description) == true, "\(found)")
+    }
+
+    @Test("a damaged event of one actor hides none before it")
+    func damagedEvent() async throws {
+        let (store, start, _) = try await small()
+        var actor = start
+        for _ in 0..<3 { _ = try await store.append(try actor.write()) }
+        store.tamper(actor.did, sequence: 2) { $0.with(leaf: flipped($0.leaf, 5)) }
+        let found = await findings(BusyStore(store, of: actor.did, damagedEvent: 4)) { $0.actor = start.did }
+        #expect(Set(found.map(\.invariant)) == ["I13", "storage"] && Set(found.map(\.sequence)) == [2, 3], "seed \(seed): \(found)")
+    }
+
     @Test("events without a position are verified too")
     func withoutPositions() async throws {
         let store = MemoryEventStore(sequencing: .manual)
@@ -283,6 +403,77 @@ struct ChainVerifierTests {
         let report = await ChainVerifier(store, options: options).verify()
         #expect(report.findings.count == 10 && report.findingCount >= 100 && !report.isWhole)
     }
+}
+
+/// A log in memory of which one actor goes on writing while it is read, and of which a row may be damaged.
+private final class BusyStore: EventStore {
+    private let base: MemoryEventStore
+    private let actor: DID
+    /// What is appended each time that the actor's head is asked for: before it is read, and behind it.
+    private let appends: Mutex<(before: [Append], behind: [Append])>
+    /// What is said to be the actor's head, where that is not so.
+    private let claimed: Head?
+    private let damagedBlock: CID?
+    private let damagedEvent: UInt64?
+
+    init(
+        _ base: MemoryEventStore, of actor: DID, before: [Append] = [], behind: [Append] = [], head: Head? = nil, damagedBlock: CID? = nil,
+        damagedEvent: UInt64? = nil
+    ) {
+        self.base = base
+        self.actor = actor
+        appends = Mutex((before, behind))
+        claimed = head
+        self.damagedBlock = damagedBlock
+        self.damagedEvent = damagedEvent
+    }
+
+    var file: String { base.file }
+
+    /// With a leave go the blocks.
+    private func write(_ append: Append?) async throws(EventLogError) {
+        guard let append else { return }
+        _ = try await base.append(append)
+        guard append.events.contains(where: { $0.event.kind == .accountLeave }) else { return }
+        while try await base.eraseBlocks(of: actor, at: append.head) > 0 {}
+    }
+
+    func head(of actor: DID) async throws(EventLogError) -> Head {
+        guard actor == self.actor else { return try await base.head(of: actor) }
+        if let claimed { return claimed }
+        try await write(appends.withLock { $0.before.isEmpty ? nil : $0.before.removeFirst() })
+        let head = try await base.head(of: actor)
+        try await write(appends.withLock { $0.behind.isEmpty ? nil : $0.behind.removeFirst() })
+        return head
+    }
+
+    func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
+        let page = try await base.events(of: actor, after: sequence, limit: limit)
+        if actor == self.actor, let damagedEvent, sequence < damagedEvent, damagedEvent <= sequence + UInt64(page.count) {
+            throw .damaged(file: file, position: nil, message: "a row")
+        }
+        return page
+    }
+
+    func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] {
+        if let damagedBlock, cids.contains(damagedBlock) { throw .damaged(file: file, position: nil, message: "a row") }
+        return try await base.blocks(cids, of: actor)
+    }
+
+    func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await blocks([cid], of: actor)[cid] }
+
+    func append(_ append: Append) async throws(EventLogError) -> [Appended] { try await base.append(append) }
+    func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
+        try await base.events(afterPosition: position, limit: limit)
+    }
+    func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await base.actors(after: after, limit: limit) }
+    func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int { try await base.eraseBlocks(of: actor, at: head) }
+    func erasuresDue() async throws(EventLogError) -> [DID] { try await base.erasuresDue() }
+    func endErasure(of actor: DID) async throws(EventLogError) { try await base.endErasure(of: actor) }
+    func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
+    func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await base.requestsKeptFrom() }
+    func statistics() async throws(EventLogError) -> LogStatistics { try await base.statistics() }
+    func inspect() async -> [Finding] { [] }
 }
 
 private func flipped(_ bytes: [UInt8], _ index: Int) -> [UInt8] {

@@ -55,6 +55,36 @@ struct LogCommandTests {
         #expect(values.first?.mapValue?.count == 2, "\(what)")
     }
 
+    /// A log that cannot be opened: `verify` names what is wrong with it, and every other command cannot do its work.
+    private func expectRefusal(_ outcome: Program.Outcome, of command: [String], _ what: String) throws {
+        guard command == ["verify"] else { return try expectError(outcome, 3, "LogRefused", what) }
+        try expectProblem(outcome, "log.sqlite", what)
+    }
+
+    /// One problem of a log of which no event was read.
+    private func expectProblem(_ outcome: Program.Outcome, _ file: String, invariant: String? = nil, _ what: String) throws {
+        let value = try #require(try values(outcome).first)
+        #expect(outcome.status == 1 && outcome.lines.count == 1, "\(what): \(outcome.status) \(outcome.outputText)")
+        #expect(value["ok"] == false && value["events"] == 0, "\(what): \(outcome.outputText)")
+        let problems = try #require(value["problems"]?.arrayValue)
+        let problem = try #require(problems.first)
+        #expect(problems.count == 1 && problem["file"]?.stringValue == file, "\(what): \(problems)")
+        #expect(Set(problem.mapValue!.map { $0.key }) == ["actor", "seq", "position", "file", "invariant", "message"])
+        #expect(problem["message"]?.stringValue?.isEmpty == false, "\(what): \(problems)")
+        if let invariant { #expect(problem["invariant"]?.stringValue == invariant, "\(what): \(problems)") }
+        #expect(outcome.errorText.contains("ProblemsFound"), "\(what): \(outcome.errorText)")
+    }
+
+    /// Runs the program from a shell, whose script calls it as `"$@"`.
+    private func shell(
+        _ script: String, _ arguments: [String], environment: [String: String] = [:]
+    ) async throws -> Program.Outcome {
+        let program = try #require(Program.built)
+        var environment = environment
+        environment["PATH"] = "/usr/bin:/bin"
+        return try await Program(path: "/bin/sh").run(["-c", script, "sh", program.path] + arguments, environment: environment)
+    }
+
     @Test("log show gives an actor's events, one a line, from any number on, and no more than asked for")
     func show() async throws {
         for actor in recorded.actors {
@@ -155,7 +185,7 @@ struct LogCommandTests {
         #expect(help.status == 0 && help.outputText.contains("tail"))
     }
 
-    @Test("what could not be done ends with 3: no log, a lost one, a refused one, a directory that is in use")
+    @Test("what could not be done ends with 3: no log, a lost one, a refused one, a directory that is in use; verify names the problem")
     func impossible() async throws {
         for command in [["log", "stats"], ["log", "tail"], ["verify"], ["log", "show", recorded.actors[0].description]] {
             let program = try #require(Program.built)
@@ -174,13 +204,88 @@ struct LogCommandTests {
             var image = try LogImage(of: directory.path)
             image[.log] = nil
             try image.write(to: empty.path)
-            try expectError(try await run(on: empty.path), 3, "LogRefused", "lost")
+            try expectRefusal(try await run(on: empty.path), of: command, "lost")
             image[.log] = [UInt8](repeating: 1, count: 4096)
             try image.write(to: empty.path)
-            try expectError(try await run(on: empty.path), 3, "LogRefused", "no log at all")
+            try expectRefusal(try await run(on: empty.path), of: command, "no log at all")
             #expect(try LogImage(of: empty.path) == image)
         }
         let text = try await run("verify", json: false, on: directory.path + "/nowhere")
         #expect(text.status == 3 && text.outputText == "" && text.errorText.contains("holds no log"))
+    }
+
+    @Test("verify names what keeps a log from being opened, and leaves it as it is")
+    func unopened() async throws {
+        let whole = try LogImage(of: directory.path)
+        let losses: [(lost: LogImage.File, bytes: [UInt8]?, file: String, invariant: String)] = [
+            (.mark, nil, "log.mark", "storage"), (.log, [], "log.sqlite", "I6"),
+        ]
+        for (lost, bytes, file, invariant) in losses {
+            var image = whole
+            image[lost] = bytes
+            try image.write(to: directory.path)
+            try expectProblem(try await run("verify"), file, invariant: invariant, "\(lost)")
+            let text = try await run("verify", json: false)
+            #expect(text.status == 1 && text.errorText == "error: 1 problem was found\n", "\(text.errorText)")
+            #expect(Array(text.lines.prefix(4)) == ["ok: false", "events: 0", "problems:", "  -"], "\(text.outputText)")
+            #expect(text.lines.contains("    file: \(file)"), "\(text.outputText)")
+            #expect(try LogImage(of: directory.path) == image)
+        }
+    }
+
+    @Test("output that is lost ends with 3, whatever was to be said")
+    func lostOutput() async throws {
+        let actor = recorded.actors[0].description
+        for command in [["verify"], ["log", "show", actor], ["log", "tail"], ["log", "stats"], ["keygen"]] {
+            let data = command == ["keygen"] ? [] : ["--data-dir", directory.path]
+            for form: [String] in [[], ["--json"]] {
+                let outcome = try await shell(#""$@" > /dev/full"#, command + data + form)
+                #expect(outcome.status == 3 && outcome.outputText == "", "\(command): \(outcome.status) \(outcome.outputText)")
+                let said = form.isEmpty ? "No space left" : "{\"error\":\"OutputFailed\""
+                #expect(outcome.errorText.contains(said), "\(command): \(outcome.errorText)")
+            }
+        }
+    }
+
+    /// All that `log tail` has to say fits into the pipe before `head` has read its line.
+    private static let cutOff = #"{ timeout 30 "$@"; echo "ended with $?" >&2; } | head -n 1"#
+
+    @Test("log tail --follow ends when nobody reads it any more, also where nothing more happens")
+    func goneReader() async throws {
+        for form: [String] in [[], ["--json"]] {
+            let outcome = try await shell(Self.cutOff, ["log", "tail", "--follow", "--data-dir", directory.path] + form)
+            #expect(outcome.errorText == "ended with 0\n" && outcome.lines.count == 1, "\(outcome.errorText)")
+        }
+    }
+
+    @Test("log tail --follow through a server ends when nobody reads it any more")
+    func goneReaderOfServer() async throws {
+        let place = try TemporaryDirectory()
+        let served = try ServedDirectory(try #require(Program.built), path: place.path)
+        try await served.start()
+        let outcome = try await shell(Self.cutOff, ["log", "tail", "--follow", "--json"], environment: served.environment)
+        #expect(outcome.errorText == "ended with 0\n" && outcome.lines.count == 1, "\(outcome.errorText)")
+        #expect(try await served.stop()?.status == 0)
+    }
+
+    @Test("a log that fails under a command ends it with 3, told in the form that was asked for")
+    func failing() async throws {
+        let member = "did:plc:aaaaaaaaaaaaaaaaaaaaaaaa"
+        let names = (100..<350).map { String(repeating: "x", count: 60) + "\($0)" }
+        for form: [String] in [[], ["--json"]] {
+            let place = try TemporaryDirectory()
+            let served = try ServedDirectory(try #require(Program.built), path: place.path)
+            served.environment["STRATOS_ALLOWED_DOMAINS"] = (["general"] + names).joined(separator: ",")
+            try await served.succeed("enroll", member, "--boundary", "general")
+            // No file may grow past 32 KiB: so many names do not fit into the log's WAL, and the write in its middle fails.
+            let outcome = try await shell(
+                #"trap "" XFSZ; ulimit -f 64; exec "$@""#, ["boundaries", "set", member] + names + form, environment: served.environment)
+            if form.isEmpty {
+                #expect(outcome.status == 3 && outcome.outputText == "", "\(outcome.status) \(outcome.outputText)")
+                #expect(outcome.errorText.hasPrefix("error: the log failed"), "\(outcome.errorText)")
+            } else {
+                try expectError(outcome, 3, "LogFailed", "a log that fails")
+            }
+        }
     }
 }

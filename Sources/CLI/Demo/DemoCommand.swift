@@ -43,7 +43,7 @@ struct DemoCommand: AsyncParsableCommand {
             throw Problem(status: .usage, error: "InvalidSetting", message: error.description)
         }
         async let telling: Void = tell(world)
-        try await ServeCommand.serve(settings)
+        try await ServeCommand.serve(settings, json: false)
         try await telling
     }
 

@@ -40,8 +40,7 @@ struct Transcript: ~Copyable {
     func verbatim(_ text: String) { line(text) }
 
     private func line(_ text: String) {
-        print(text)
-        fflush(nil)
+        do { try Output.print(text) } catch { Output.end(error, asJSON: false) }
     }
 
     private func emphasised(_ text: String) -> String { isTerminal ? "\u{1B}[1m\(text)\u{1B}[0m" : text }

@@ -157,10 +157,7 @@ final class FollowOutput: Sendable {
         return ioctl(descriptor, UInt(FIONREAD), &count) == 0 ? Int(count) : 0
     }
 
-    private var isReaderGone: Bool {
-        var request = pollfd(fd: descriptor, events: 0, revents: 0)
-        return poll(&request, 1, 0) > 0 && request.revents & Int16(POLLERR) != 0
-    }
+    private var isReaderGone: Bool { Output.isReaderGone(of: descriptor) }
 
     private static func failed(_ operation: String, _ code: Int32) -> Problem {
         Problem(status: .inputOutput, error: "OutputFailed", message: "\(operation) to standard output: \(String(cString: strerror(code)))")

@@ -1,5 +1,6 @@
 import ATProto
 import Foundation
+import SQLiteStore
 import Synchronization
 
 extension FlipProof {
@@ -203,14 +204,28 @@ extension FlipProof {
                 ["file", "invariant", "message"].allSatisfy { problem[$0]?.stringValue?.isEmpty == false }
             }
             guard report["ok"]?.boolValue == false, !problems.isEmpty, areNamed else { return .failed("status 1, and \(line)") }
-            return .found([], isIncomplete: false)
-        case 3:
-            guard report["error"]?.stringValue == "LogRefused", let message = report["message"]?.stringValue, message.contains("log") else {
-                return .failed("status 3, and \(line)")
+            // Of a log that does not open no event is read.
+            guard report["events"]?.integerValue == 0 else { return .found([], isIncomplete: false) }
+            let verdict = try await refusal(of: damage, in: directory)
+            if case .refused(let error) = verdict, problems.map({ $0["message"]?.stringValue }) != [error.finding?.message] {
+                return .failed("status 1, and \(line), where the store says \(error)")
             }
-            guard try LogImage(of: directory) == damage.image else { return .failed("refused, and yet changed: \(message)") }
-            return .refused(.damaged(file: "", position: nil, message: message))
+            return verdict
+        case 3:
+            // Only the machine's own refusals: what is wrong with a log is a problem.
+            guard report["error"]?.stringValue == "LogRefused", report["message"]?.stringValue?.contains("log") == true,
+                case .refused(.storage(let error)) = try await refusal(of: damage, in: directory), !error.isCorruption
+            else { return .failed("status 3, and \(line)") }
+            return .refused(.storage(error))
         default: return .failed("status \(outcome.status): \(line) \(outcome.errorText)")
         }
+    }
+
+    /// What the store itself says of a log that the program did not open: that must be as it was found.
+    private static func refusal(of damage: Damage, in directory: String) async throws -> LogVerdict {
+        let isAsFound = try LogImage(of: directory) == damage.image
+        let verdict = await LogJudge().judge(directory, recorded: damage.recorded)
+        if case .refused(let error) = verdict, !isAsFound { return .failed("refused, and yet changed: \(error)") }
+        return verdict
     }
 }
