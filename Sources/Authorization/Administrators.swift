@@ -4,8 +4,9 @@ import Synchronization
 
 /// The administrators' one password (`STRATOS_ADMIN_PASSWORD`), compared in constant time and throttled.
 ///
-/// Whoever guesses is slowed down together with everybody else who uses the password over the network: nothing tells callers
-/// behind a proxy apart. The program on the machine itself works all the same.
+/// Whoever guesses is slowed down together with everybody else, but for those at an address that the right password came from before:
+/// each of these is counted by itself, so that guessing from elsewhere keeps no administrator out who was in. The program on the machine
+/// itself works all the same.
 package final class Administrators: Sendable {
     /// Wrong passwords in a row that are answered at once, and seconds for one more.
     static let failuresMax = 10
@@ -16,7 +17,31 @@ package final class Administrators: Sendable {
 
     private let key: SymmetricKey
     private let code: HMAC<SHA256>.MAC
-    private let failures = Mutex((count: 0, at: Int64(0)))
+    private let failures = Mutex(Failures())
+
+    private struct Failures {
+        /// Of everybody at addresses that are not known.
+        var strangers = Tally()
+        /// Of each address that the right password came from, as long as it is used.
+        var known = BoundedMap<String, Tally>(entriesMax: 256, bytesMax: 1 << 16)
+    }
+
+    private struct Tally {
+        var count = 0
+        var at: Int64 = 0
+
+        /// - Returns: whether one more password may be looked at.
+        mutating func admits(now: Int64) -> Bool {
+            let forgiven = Int(max(0, min(now - at, 3600)) / secondsPerFailure)
+            if forgiven > 0 { (count, at) = (max(0, count - forgiven), now) }
+            return count < failuresMax
+        }
+
+        mutating func fail(now: Int64) {
+            if count == 0 { at = now }
+            count += 1
+        }
+    }
 
     /// - Parameter password: not empty.
     package init(password: String) {
@@ -34,31 +59,34 @@ package final class Administrators: Sendable {
     }
 
     /// `Basic base64(name:password)`: everything behind the first colon is the password.
-    func check(basic text: Substring, now: Int64) -> Outcome {
+    func check(basic text: Substring, from address: String?, now: Int64) -> Outcome {
         guard let bytes = Self.base64(text), let colon = bytes.firstIndex(of: UInt8(ascii: ":")),
             let name = String(validating: bytes[..<colon], as: UTF8.self), name.utf8.count <= 128,
             name.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7F })
-        else { return judge(false, name: "", now: now) }
-        return judge(matches(Array(bytes[(colon + 1)...])), name: name, now: now)
+        else { return judge(false, name: "", address, now: now) }
+        return judge(matches(Array(bytes[(colon + 1)...])), name: name, address, now: now)
     }
 
-    func check(bearer text: Substring, now: Int64) -> Outcome {
-        judge(matches(Array(text.utf8)), name: "", now: now)
+    func check(bearer text: Substring, from address: String?, now: Int64) -> Outcome {
+        judge(matches(Array(text.utf8)), name: "", address, now: now)
     }
 
     private func matches(_ password: [UInt8]) -> Bool {
         HMAC<SHA256>.isValidAuthenticationCode(code, authenticating: password, using: key)
     }
 
-    private func judge(_ isRight: Bool, name: String, now: Int64) -> Outcome {
+    private func judge(_ isRight: Bool, name: String, _ address: String?, now: Int64) -> Outcome {
         failures.withLock { failures in
-            let forgiven = Int(max(0, min(now - failures.at, 3600)) / Self.secondsPerFailure)
-            if forgiven > 0 { failures = (max(0, failures.count - forgiven), now) }
-            guard failures.count < Self.failuresMax else { return .throttled(Self.secondsPerFailure) }
-            guard isRight else {
-                failures = (failures.count + 1, failures.count == 0 ? now : failures.at)
-                return .wrong
+            let known = address.flatMap { failures.known[$0] }
+            var tally = known ?? failures.strangers
+            let isAdmitted = tally.admits(now: now)
+            if isAdmitted, !isRight { tally.fail(now: now) }
+            if known == nil { failures.strangers = tally }
+            if let address, known != nil || (isAdmitted && isRight) {
+                failures.known.set(address, known == nil ? Tally() : tally, bytes: address.utf8.count)
             }
+            guard isAdmitted else { return .throttled(Self.secondsPerFailure) }
+            guard isRight else { return .wrong }
             return .administrator(name.isEmpty ? Self.unnamed : name)
         }
     }

@@ -14,14 +14,20 @@ package struct Credentials: Sendable {
     package let method: String
     /// Whether the call changes something: then what proves it may be used once.
     package let isProcedure: Bool
+    /// Where the request comes from, as far as it can be told.
+    package let address: @Sendable () -> String?
 
-    package init(authorization: [String], proofs: [String], httpMethod: String, url: String, method: String, isProcedure: Bool) {
+    package init(
+        authorization: [String], proofs: [String], httpMethod: String, url: String, method: String, isProcedure: Bool,
+        address: @escaping @Sendable () -> String?
+    ) {
         self.authorization = authorization
         self.proofs = proofs
         self.httpMethod = httpMethod
         self.url = url
         self.method = method
         self.isProcedure = isProcedure
+        self.address = address
     }
 
     /// The one `Authorization` header at its first space, the scheme in lower case; nil where there is another number of them, or no
@@ -91,7 +97,7 @@ package struct Authenticator: Sendable {
         switch scheme {
         case "dpop": return try await dpop(value, credentials)
         case "bearer": return try await bearer(value, credentials)
-        case "basic": return try administrator { $0.check(basic: value, now: now()) }
+        case "basic": return try administrator { $0.check(basic: value, from: credentials.address(), now: now()) }
         default: throw CredentialRefusal.scheme
         }
     }
@@ -100,8 +106,8 @@ package struct Authenticator: Sendable {
     package func authenticateAdministrator(_ credentials: Credentials) throws -> Proven {
         guard let (scheme, value) = credentials.schemeAndValue else { throw CredentialRefusal.wrongPassword }
         switch scheme {
-        case "basic": return try administrator { $0.check(basic: value, now: now()) }
-        case "bearer": return try administrator { $0.check(bearer: value, now: now()) }
+        case "basic": return try administrator { $0.check(basic: value, from: credentials.address(), now: now()) }
+        case "bearer": return try administrator { $0.check(bearer: value, from: credentials.address(), now: now()) }
         default: throw CredentialRefusal.wrongPassword
         }
     }
@@ -111,7 +117,7 @@ package struct Authenticator: Sendable {
         switch check(administrators) {
         case .administrator(let name): return Proven(caller: .administrator(name: name), credential: .admin)
         case .wrong: throw .wrongPassword
-        case .throttled(let seconds): throw .throttled(seconds: seconds)
+        case .throttled(let seconds): throw .throttled(message: "Too many failed attempts", seconds: seconds)
         }
     }
 
@@ -124,7 +130,7 @@ package struct Authenticator: Sendable {
         }
         // What does not look like a token can only be the administrators' password.
         guard value.utf8.count(where: { $0 == UInt8(ascii: ".") }) == 2 else {
-            return try administrator { $0.check(bearer: value, now: now()) }
+            return try administrator { $0.check(bearer: value, from: credentials.address(), now: now()) }
         }
         return try await serviceToken(value, credentials)
     }
@@ -141,7 +147,7 @@ package struct Authenticator: Sendable {
         if !isAppView { guard try await isEnrolled(token.issuer) else { throw CredentialRefusal.notEnrolled } }
         guard try await isSigned(token) else { throw CredentialRefusal.refused(message: TokenError.badSignature.message, challenge: nil) }
         let use = credentials.isProcedure ? token.use : nil
-        if let use { try note(use) { .refused(message: $0.message, challenge: nil) } }
+        if let use { try note(use, of: isAppView ? nil : token.issuer) { .refused(message: $0.message, challenge: nil) } }
         return isAppView
             ? Proven(caller: .appView(token.issuer), credential: .appView, use: use)
             : Proven(caller: .user(token.issuer), credential: .serviceAuth, use: use)
@@ -170,7 +176,7 @@ package struct Authenticator: Sendable {
         let (key, pds) = try await keys.issuerKey(access)
         guard tokens.isSigned(access.token, text, by: key) else { throw CredentialRefusal.token(.badSignature) }
         guard isAudience(of: access, pds) else { throw CredentialRefusal.token(.mismatched("Token audience is another service")) }
-        try note(proof.use, refusal: CredentialRefusal.proof)
+        try note(proof.use, of: access.subject, refusal: CredentialRefusal.proof)
         proofHeaders.remember(proof.header)
         return Proven(caller: .user(access.subject), credential: .dpop, use: credentials.isProcedure ? proof.use : nil)
     }
@@ -197,11 +203,11 @@ package struct Authenticator: Sendable {
         }
     }
 
-    private func note(_ use: SingleUse, refusal: (TokenError) -> CredentialRefusal) throws(CredentialRefusal) {
-        switch replays.note(use, now: now()) {
+    private func note(_ use: SingleUse, of caller: DID?, refusal: (TokenError) -> CredentialRefusal) throws(CredentialRefusal) {
+        switch replays.note(use, of: caller, now: now()) {
         case .first: return
         case .again: throw refusal(.replayed)
-        case .full: throw .unavailable(message: "Too many requests; try again in a moment")
+        case .tooMany: throw .throttled(message: "Too many requests", seconds: 60)
         }
     }
 }

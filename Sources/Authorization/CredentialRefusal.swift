@@ -6,8 +6,8 @@ package enum CredentialRefusal: Error, Hashable, Sendable {
     case nonceRequired
     /// 400 `NotEnrolled`: nothing is known here of who this claims to be.
     case notEnrolled
-    /// 429: too many wrong passwords.
-    case throttled(seconds: Int64)
+    /// 429: too many wrong passwords, or too many requests of one caller.
+    case throttled(message: String, seconds: Int64)
     /// 503: what would prove it could not be reached; try again.
     case unavailable(message: String)
 

@@ -41,13 +41,21 @@ extension Engine {
         }
     }
 
+    /// The member whose empty repo may take an import; others do not. Decided again in the lane of writes; asked before, so that nobody
+    /// waits for a long file in vain.
+    /// - Throws: `Refusal.notEnrolled`, `Refusal.repoAlreadyExists`.
+    @discardableResult
+    package func requireEmptyRepo(of actor: DID) async throws -> EnrollmentSummary {
+        guard let member = try await enrollment(of: actor) else { throw Refusal.notEnrolled }
+        guard try await withCurrent(actor, { _, rows in try rows.collections().isEmpty }) else { throw Refusal.repoAlreadyExists }
+        return member
+    }
+
     private func importAlone(
         _ source: ImportSource, into actor: DID, options: ImportOptions, by agent: Agent, use: SingleUse?,
         progress: @Sendable (_ done: Int, _ of: Int) async throws -> Void
     ) async throws -> ImportReceipt {
-        guard let member = try await enrollment(of: actor) else { throw Refusal.notEnrolled }
-        // Decided again in the lane of writes; asked here so that nobody waits for a long file in vain.
-        guard try await withCurrent(actor, { _, rows in try rows.collections().isEmpty }) else { throw Refusal.repoAlreadyExists }
+        let member = try await requireEmptyRepo(of: actor)
         let repo = try await judge(source, of: member, options: options, progress: progress)
         do {
             return try await inMembersLane(actor) {

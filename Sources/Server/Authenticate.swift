@@ -2,6 +2,7 @@ import Authorization
 import Hummingbird
 import ATProto
 import HTTPTypes
+import NIOCore
 
 /// How the server reads credentials off a request, and what it says of those that prove nothing.
 struct RequestAuthentication: Sendable {
@@ -9,11 +10,14 @@ struct RequestAuthentication: Sendable {
     let publicURL: String
 
     /// - Returns: nil where the request brings no credential.
-    func caller(of request: Request, method: XRPCMethod) async throws -> Proven? {
+    func caller(of request: Request, on channel: any Channel, method: XRPCMethod) async throws -> Proven? {
         let (name, isProcedure) = (method.id.description, method.kind != .query)
-        guard method.access == .administrator else { return try await caller(of: request, method: name, isProcedure: isProcedure) }
+        guard method.access == .administrator else {
+            return try await caller(of: request, on: channel, method: name, isProcedure: isProcedure)
+        }
         do {
-            return try authenticator.authenticateAdministrator(credentials(of: request, method: name, isProcedure: isProcedure))
+            return try authenticator.authenticateAdministrator(
+                credentials(of: request, on: channel, method: name, isProcedure: isProcedure))
         } catch CredentialRefusal.refused {
             throw XRPCError(.unauthorized, "AuthRequired", "Admin auth required")
         } catch let refusal as CredentialRefusal {
@@ -22,15 +26,17 @@ struct RequestAuthentication: Sendable {
     }
 
     /// - Parameter method: what a service token must be for.
-    func caller(of request: Request, method: String, isProcedure: Bool) async throws -> Proven? {
-        let credentials = credentials(of: request, method: method, isProcedure: isProcedure)
+    func caller(of request: Request, on channel: any Channel, method: String, isProcedure: Bool) async throws -> Proven? {
+        let credentials = credentials(of: request, on: channel, method: method, isProcedure: isProcedure)
         do { return try await authenticator.authenticate(credentials) } catch let refusal as CredentialRefusal { throw XRPCError(refusal) }
     }
 
-    private func credentials(of request: Request, method: String, isProcedure: Bool) -> Credentials {
-        Credentials(
-            authorization: request.headers[values: .authorization], proofs: request.headers[values: .dpop],
-            httpMethod: request.method.rawValue, url: publicURL + request.uri.path, method: method, isProcedure: isProcedure)
+    private func credentials(of request: Request, on channel: any Channel, method: String, isProcedure: Bool) -> Credentials {
+        let headers = request.headers
+        return Credentials(
+            authorization: headers[values: .authorization], proofs: headers[values: .dpop], httpMethod: request.method.rawValue,
+            url: publicURL + request.uri.path, method: method, isProcedure: isProcedure,
+            address: { ClientAddress.find(peer: channel.remoteAddress, headers: headers) })
     }
 }
 
@@ -50,8 +56,8 @@ extension XRPCError {
                 .unauthorized, "AuthenticationRequired", "DPoP nonce required", headers: [.wwwAuthenticate: "DPoP error=\"use_dpop_nonce\""]
             )
         case .notEnrolled: self.init(.badRequest, "NotEnrolled", "User is not enrolled in this Stratos service")
-        case .throttled(let seconds):
-            self.init(.tooManyRequests, "RateLimitExceeded", "Too many failed attempts", headers: [.retryAfter: String(seconds)])
+        case .throttled(let message, let seconds):
+            self.init(.tooManyRequests, "RateLimitExceeded", message, headers: [.retryAfter: String(seconds)])
         case .unavailable(let message): self.init(.serviceUnavailable, "ServiceUnavailable", message, headers: [.retryAfter: "5"])
         }
     }

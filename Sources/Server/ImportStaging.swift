@@ -1,3 +1,4 @@
+import ATProto
 import Engine
 import Glibc
 import HTTPTypes
@@ -8,8 +9,8 @@ import Synchronization
 /// Keeps an uploaded CAR in a file while it is imported, so that its size is no matter of memory. The file has no name: it is gone
 /// with its descriptor, whatever happens to the process.
 ///
-/// One import is worked on at a time, for it holds what it knows of each record in memory; others wait with their files staged, and beyond
-/// `stagedMax` of them are refused with 429.
+/// One import is worked on at a time, for it holds what it knows of each record in memory; others wait with their files staged. Beyond
+/// `stagedMax` of them, and beyond one of each member, they are refused with 429.
 package struct ImportStaging: Sendable {
     private static let stagedMax = 8
 
@@ -23,10 +24,14 @@ package struct ImportStaging: Sendable {
         self.bytesMax = bytesMax
     }
 
-    func staged<Result>(_ request: Request, _ body: (ImportSource) async throws -> Result) async throws -> Result {
+    /// Takes the request's file in, where an import into `member`'s repo may come to something, and runs `body` on it in its turn.
+    func staged<Result>(
+        _ request: Request, into member: DID, of engine: Engine, _ body: (ImportSource) async throws -> Result
+    ) async throws -> Result {
         if let length = request.headers[.contentLength].flatMap(Int.init), length > bytesMax { throw tooLarge }
-        guard staged.enter(max: Self.stagedMax) else { throw XRPCError.busy }
-        defer { staged.leave() }
+        guard staged.enter(member, countMax: Self.stagedMax) else { throw XRPCError.busy }
+        defer { staged.leave(member) }
+        try await engine.requireEmptyRepo(of: member)
         let file = try StagedFile(directory: directory)
         try await request.body.forEachPiece { piece in
             guard file.count + piece.readableBytes <= bytesMax else { throw tooLarge }
@@ -39,19 +44,18 @@ package struct ImportStaging: Sendable {
     private var tooLarge: XRPCError { XRPCError(.badRequest, "InvalidCar", "CAR file exceeds maximum size of \(bytesMax) bytes") }
 }
 
-/// How many files are staged.
+/// Whose files are staged.
 private final class Staged: Sendable {
-    private let count = Mutex(0)
+    private let members = Mutex<Set<DID>>([])
 
-    func enter(max: Int) -> Bool {
-        count.withLock { count in
-            guard count < max else { return false }
-            count += 1
-            return true
+    func enter(_ member: DID, countMax: Int) -> Bool {
+        members.withLock { members in
+            guard members.count < countMax else { return false }
+            return members.insert(member).inserted
         }
     }
 
-    func leave() { count.withLock { $0 -= 1 } }
+    func leave(_ member: DID) { members.withLock { _ = $0.remove(member) } }
 }
 
 /// A file without a name.

@@ -26,8 +26,12 @@ struct OAuthRoutes: Sendable {
             await answer(request, failure: .authorization) { try await authorize(request, context) }
         }
         router.get("/oauth/callback") { request, _ in await answer(request, failure: .callback) { try await callback(request) } }
-        router.get("/oauth/status") { request, _ in await answer(request, failure: .status) { try await status(request) } }
-        router.post("/oauth/revoke") { request, _ in await answer(request, failure: .revocation) { try await revoke(request) } }
+        router.get("/oauth/status") { request, context in
+            await answer(request, failure: .status) { try await status(request, context) }
+        }
+        router.post("/oauth/revoke") { request, context in
+            await answer(request, failure: .revocation) { try await revoke(request, context) }
+        }
     }
 
     // MARK: Joining
@@ -39,13 +43,19 @@ struct OAuthRoutes: Sendable {
         guard handles.count == 1 else { throw XRPCError.invalidRequest("Handle parameter required") }
         let returnTo = try returnTarget(parameters.filter { $0.0 == "redirect_uri" }.map(\.1))
         if let detour = detour(of: request) { return Response(status: .found, headers: [.location: detour]) }
-        let address = FlowRate.address(peer: context.channel.remoteAddress, headers: request.headers)
-        if let wait = joining.rate.admit(address, now: now()) {
+        // What names nobody costs nothing, and counts as no flow.
+        let account: ATIdentifier
+        do throws(OAuthRefusal) { account = try OAuthClient.identifier(typed: handles[0].1) } catch {
+            throw XRPCError(error, begins: true)
+        }
+        let address = ClientAddress.find(peer: context.channel.remoteAddress, headers: request.headers)
+        if let wait = joining.rate.begin(address, now: now()) {
             throw XRPCError(
                 .tooManyRequests, "RateLimitExceeded", "Too many people are joining; try again in a minute",
                 headers: [.retryAfter: String(max(1, wait.components.seconds + 1))])
         }
-        let beginning = try await joining.client.begin(handles[0].1, returnTo: returnTo)
+        defer { joining.rate.end(address) }
+        let beginning = try await joining.client.begin(account, returnTo: returnTo)
         let cookie = beginning.cookie
         return Response(
             status: .found,
@@ -143,8 +153,8 @@ struct OAuthRoutes: Sendable {
 
     // MARK: Members
 
-    private func status(_ request: Request) async throws -> Response {
-        let (did, _) = try await member(request, method: "zone.stratos.enrollment.status", isProcedure: false)
+    private func status(_ request: Request, _ context: ConnectionContext) async throws -> Response {
+        let (did, _) = try await member(request, context, method: "zone.stratos.enrollment.status", isProcedure: false)
         guard let enrollment = try await engine.enrollment(of: did),
             let membership = engine.membership(of: enrollment, to: .user(did))?.content
         else { return .json(["did": .string(did.description), "enrolled": false]) }
@@ -154,10 +164,10 @@ struct OAuthRoutes: Sendable {
         ])
     }
 
-    private func revoke(_ request: Request) async throws -> Response {
+    private func revoke(_ request: Request, _ context: ConnectionContext) async throws -> Response {
         let did: DID
         let proven: Proven
-        do { (did, proven) = try await member(request, method: "zone.stratos.enrollment.unenroll", isProcedure: true) } catch {
+        do { (did, proven) = try await member(request, context, method: "zone.stratos.enrollment.unenroll", isProcedure: true) } catch {
             guard (error as? XRPCError)?.name == "NotEnrolled" else { throw error }
             throw Self.notEnrolled
         }
@@ -176,11 +186,14 @@ struct OAuthRoutes: Sendable {
     private static let notEnrolled = XRPCError(.notFound, "NotFound", "User is not enrolled")
 
     /// The member who asks, by an access token or by a service token for `method`.
-    private func member(_ request: Request, method: String, isProcedure: Bool) async throws -> (DID, Proven) {
+    private func member(
+        _ request: Request, _ context: ConnectionContext, method: String, isProcedure: Bool
+    ) async throws -> (DID, Proven) {
         let unproven = XRPCError(
             .unauthorized, "Unauthorized", "Authorization required", headers: [.wwwAuthenticate: "DPoP realm=\"stratos\""])
         do {
-            guard let proven = try await authentication.caller(of: request, method: method, isProcedure: isProcedure),
+            guard
+                let proven = try await authentication.caller(of: request, on: context.channel, method: method, isProcedure: isProcedure),
                 case .user(let did) = proven.caller
             else { throw unproven }
             return (did, proven)
@@ -247,12 +260,23 @@ struct OAuthRoutes: Sendable {
         if let refusal = error as? OAuthRefusal {
             var metadata: [String: String] = ["reason": refusal.name]
             metadata["detail"] = refusal.detail
-            engine.logger.info("a flow was refused", metadata: metadata.mapValues { .string($0) })
+            engine.logger.log(
+                level: refusal.isForNothing ? .debug : .info, "a flow was refused", metadata: metadata.mapValues { .string($0) })
             return XRPCError(refusal, begins: failure == .authorization)
         }
         if let refusal = error as? XRPCError ?? XRPCError(wording: error) { return refusal }
         engine.logger.error("request failed", metadata: ["route": .string("\(failure)"), "error": "\(error)"])
         return failure.error
+    }
+}
+
+extension OAuthRefusal {
+    /// Whether anybody can cause it as often as they like, without a flow that was begun.
+    fileprivate var isForNothing: Bool {
+        switch self {
+        case .unknownState, .malformedCallback, .otherBrowser: true
+        default: false
+        }
     }
 }
 

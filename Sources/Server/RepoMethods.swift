@@ -29,7 +29,7 @@ func repoMethods(_ engine: Engine, _ configuration: ServerConfiguration) throws 
         },
         XRPCMethod(id: try NSID("zone.stratos.repo.importRepo"), kind: .upload, access: .user) { call in
             let user = try call.user()
-            let receipt = try await imports.staged(call.request) { source in
+            let receipt = try await imports.staged(call.request, into: user, of: engine) { source in
                 // An import works for seconds: between its steps the thread is lent to whoever waits.
                 try await engine.importRepo(
                     source, into: user, options: ImportOptions(), by: try call.agent(), use: call.proven?.use,

@@ -1,3 +1,4 @@
+import Authorization
 import CAllocator
 import Hummingbird
 import NIOCore
@@ -24,13 +25,14 @@ extension RequestBody {
 /// The memory that JSON bodies may take, over all requests: bytes that have arrived and wait for their rest, and bytes that are
 /// being worked on, which take up to some twenty times as much once they are values.
 ///
-/// Small bodies are free of this: there are at most as many as connections. Of large ones so many may be arriving, and a further one
-/// is refused with 429, for waiting would let those who stop in the middle hold up the rest; so many are worked on, in order of
-/// arrival, and the others wait, as what they wait for is the server's own work.
+/// Small bodies are free of this: there are at most as many as connections, and a call without a credential has no other. Of large ones so
+/// many may be arriving, of one caller no more than one of the largest, so that who stops in the middle takes nobody else's place; a
+/// further one is refused with 429, for waiting would let those who stop hold up the rest. So many are worked on, in order of arrival,
+/// and the others wait, as what they wait for is the server's own work.
 final class RequestBodies: Sendable {
     struct Limits: Sendable {
         var freeBytes = 16 << 10
-        var arrivingBytesMax = 4 << 20
+        var arrivingBytesMax = 16 << 20
         var workingBytesMax = 2 << 20
         /// After so many bytes of large bodies the allocator gives back what it keeps of their values, which it otherwise keeps for
         /// each of its threads.
@@ -38,7 +40,7 @@ final class RequestBodies: Sendable {
     }
 
     private let limits: Limits
-    private let arriving = Mutex(0)
+    private let arriving = Mutex(Arriving())
     private let untrimmed = Mutex(0)
     private let turns: Turns
 
@@ -48,20 +50,28 @@ final class RequestBodies: Sendable {
     }
 
     /// Reads a body of at most `bytesMax`, and runs `work` on it in its turn.
-    /// - Parameter length: what the head says that the body has.
-    /// - Throws: `XRPCError.payloadTooLarge`; `busy` when too much is arriving.
+    /// - Parameters:
+    ///   - caller: nil for a call without a credential.
+    ///   - length: what the head says that the body has.
+    /// - Throws: `XRPCError.payloadTooLarge`; `busy` when too much is arriving, of this caller or in all.
     func read<Result>(
-        _ body: RequestBody, length: Int?, bytesMax: Int, work: ([UInt8]) async throws -> Result
+        _ body: RequestBody, of caller: Caller?, length: Int?, bytesMax: Int, work: ([UInt8]) async throws -> Result
     ) async throws -> Result {
+        let bytesMax = caller == nil ? min(bytesMax, limits.freeBytes) : bytesMax
+        if let length, length > bytesMax { throw XRPCError.payloadTooLarge }
         var bytes: [UInt8] = []
-        bytes.reserveCapacity(min(length ?? 0, bytesMax))
+        // What was only announced takes no memory.
+        bytes.reserveCapacity(min(length ?? 0, limits.freeBytes))
         var charged = 0
-        defer { if charged > 0 { arriving.withLock { $0 -= charged } } }
+        defer { if let caller, charged > 0 { arriving.withLock { $0.remove(charged, of: caller) } } }
         try await body.forEachPiece { piece in
             let count = bytes.count + piece.readableBytes
             guard count <= bytesMax else { throw XRPCError.payloadTooLarge }
-            if count > limits.freeBytes {
-                guard charge(count - charged) else { throw XRPCError.busy }
+            if let caller, count > limits.freeBytes {
+                let isTaken = arriving.withLock {
+                    $0.add(count - charged, of: caller, shareMax: bytesMax, bytesMax: limits.arrivingBytesMax)
+                }
+                guard isTaken else { throw XRPCError.busy }
                 charged = count
             }
             bytes.append(contentsOf: piece.readableBytesView)
@@ -83,11 +93,24 @@ final class RequestBodies: Sendable {
         if isDue { malloc_trim(0) }
     }
 
-    private func charge(_ bytes: Int) -> Bool {
-        arriving.withLock { arriving in
-            guard arriving + bytes <= limits.arrivingBytesMax else { return false }
-            arriving += bytes
+    /// Bytes of large bodies that have arrived and are not worked off.
+    private struct Arriving {
+        private var bytes = 0
+        private var shares: [Caller: Int] = [:]
+
+        /// - Returns: false where that is too much, of the caller or in all.
+        mutating func add(_ count: Int, of caller: Caller, shareMax: Int, bytesMax: Int) -> Bool {
+            let share = (shares[caller] ?? 0) + count
+            guard share <= shareMax, bytes + count <= bytesMax else { return false }
+            shares[caller] = share
+            bytes += count
             return true
+        }
+
+        mutating func remove(_ count: Int, of caller: Caller) {
+            let share = (shares[caller] ?? 0) - count
+            shares[caller] = share > 0 ? share : nil
+            bytes -= count
         }
     }
 }

@@ -70,7 +70,7 @@ package func routes(
     for verb in [HTTPRequest.Method.get, .post, .head, .put, .patch, .delete] {
         router.on("/xrpc/:nsid", method: verb) { request, context in
             guard engine.gate.isOpen else { throw XRPCError.unavailable("The service is rebuilding; try again shortly") }
-            return try await dispatcher.dispatch(request, id: context.parameters.get("nsid") ?? "")
+            return try await dispatcher.dispatch(request, on: context.channel, id: context.parameters.get("nsid") ?? "")
         }
     }
     router.on("/**", method: .options) { _, _ in Response(status: .noContent) }
@@ -108,29 +108,11 @@ private func addPlainRoutes(to router: Router<ConnectionContext>, engine: Engine
         )
     }
     router.get("/robots.txt") { _, _ in Response.text("# nothing here is for crawlers\nUser-agent: *\nDisallow: /\n") }
-    router.get("/health") { _, _ in await health(engine, configuration, isReady: true) }
-    router.get("/ready") { _, _ in await health(engine, configuration, isReady: engine.gate.isOpen) }
+    let health = Health(configuration.probes, logger: engine.logger, now: configuration.now)
+    let version = configuration.version
+    router.get("/health") { _, _ in await health.finding().response(version: version, isReady: true) }
+    router.get("/ready") { _, _ in await health.finding().response(version: version, isReady: engine.gate.isOpen) }
     router.get("/.well-known/did.json") { _, _ in Response.json(didDocument(configuration)) }
-}
-
-/// Asks each component for what only a working one can do.
-private func health(_ engine: Engine, _ configuration: ServerConfiguration, isReady: Bool) async -> Response {
-    var components = ValueMap()
-    var isSound = isReady
-    for (name, probe) in configuration.probes {
-        do {
-            try await probe()
-            components[name] = "ok"
-        } catch {
-            engine.logger.error("not healthy", metadata: ["component": .string(name), "error": "\(error)"])
-            components[name] = "error"
-            isSound = false
-        }
-    }
-    let body: Value = [
-        "status": isSound ? "ok" : "error", "components": .map(components), "version": .string(configuration.version),
-    ]
-    return Response.json(body, status: isSound ? .ok : .serviceUnavailable)
 }
 
 /// Both ids of the key and of the service: those that the wire's writers use, and those that its readers look for.

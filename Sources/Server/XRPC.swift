@@ -124,14 +124,14 @@ struct XRPCDispatcher: Sendable {
         self.authentication = authentication
     }
 
-    func dispatch(_ request: Request, id: String) async throws -> Response {
+    func dispatch(_ request: Request, on channel: any Channel, id: String) async throws -> Response {
         guard let method = methods[id] else {
             throw (try? NSID(id)) == nil ? XRPCError.invalidRequest("invalid xrpc path") : .methodNotImplemented
         }
         let expected: HTTPRequest.Method = method.kind == .query ? .get : .post
         let isExpected = request.method == expected || (expected == .get && request.method == .head)
         guard isExpected else { throw XRPCError.invalidRequest("Incorrect HTTP method (\(request.method)) expected \(expected)") }
-        let proven = try await authentication.caller(of: request, method: method)
+        let proven = try await authentication.caller(of: request, on: channel, method: method)
         if method.access == .user, !(proven?.caller.isUser ?? false) { throw XRPCError.authenticationRequired("Authorization required") }
         let parameters = try parameters(of: request, method: method)
         try checkBody(of: request, method: method)
@@ -139,7 +139,7 @@ struct XRPCDispatcher: Sendable {
             return try await method.handle(call(method, request, proven, parameters, input: .null))
         }
         let length = request.headers[.contentLength].flatMap(Int.init)
-        return try await bodies.read(request.body, length: length, bytesMax: Self.jsonBytesMax) { bytes in
+        return try await bodies.read(request.body, of: proven?.caller, length: length, bytesMax: Self.jsonBytesMax) { bytes in
             try await method.handle(call(method, request, proven, parameters, input: try input(bytes, method: method)))
         }
     }
@@ -175,7 +175,6 @@ struct XRPCDispatcher: Sendable {
         if let coding = request.headers[.contentEncoding], coding.lowercased() != "identity" {
             throw XRPCError(.unsupportedMediaType, "InvalidRequest", "A request body is taken as it is, without a Content-Encoding")
         }
-        if method.kind == .procedure, let length, length > Self.jsonBytesMax { throw .payloadTooLarge }
     }
 
     private func input(_ bytes: [UInt8], method: XRPCMethod) throws(XRPCError) -> Value {

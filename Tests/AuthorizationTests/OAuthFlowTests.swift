@@ -10,7 +10,8 @@ struct OAuthFlowTests {
 
     @Test("a flow begins with a pushed request and ends in the session of the account that was asked for")
     func whole() async throws {
-        let beginning = try await world.client.begin("@Alice.Example.org", returnTo: "https://stratos.example.com/app")
+        let beginning = try await world.client.begin(
+            try OAuthClient.identifier(typed: "@Alice.Example.org"), returnTo: "https://stratos.example.com/app")
         #expect(beginning.location.hasPrefix(FakeAccountServer.issuer + "/authorize?client_id=https%3A%2F%2Fstratos.example.com%2F"))
         #expect(!beginning.location.contains("scope") && !beginning.location.contains("state"), "all else was pushed")
         #expect(beginning.cookie.name.hasPrefix("__Host-") && beginning.cookie.isSecure && beginning.cookie.lifetime == 600)
@@ -78,7 +79,7 @@ struct OAuthFlowTests {
             cookie = nil
         },
         Attack(testDescription: "a stolen callback, in a browser with a flow of its own", refusal: .otherBrowser) { world, _, cookie in
-            cookie = try await world.client.begin(FakeAccountServer.bob, returnTo: nil).cookie.value
+            cookie = try await world.client.begin(try OAuthClient.identifier(typed: FakeAccountServer.bob), returnTo: nil).cookie.value
         },
         Attack(testDescription: "a flow that is ten minutes old", refusal: .expiredState) { world, _, _ in
             world.clock.advance(seconds: 600)

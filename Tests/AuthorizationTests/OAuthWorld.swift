@@ -42,7 +42,7 @@ final class OAuthWorld: Sendable {
     func flow(
         of identifier: String = FakeAccountServer.handle, as account: String = FakeAccountServer.alice
     ) async throws -> (parameters: [(String, String)], cookie: String) {
-        let beginning = try await client.begin(identifier, returnTo: nil)
+        let beginning = try await client.begin(try OAuthClient.identifier(typed: identifier), returnTo: nil)
         return (try server.consent(at: beginning.location, as: account), beginning.cookie.value)
     }
 
@@ -54,7 +54,11 @@ final class OAuthWorld: Sendable {
 
     /// Why a flow does not begin; nil where it does.
     func refusalToBegin(_ identifier: String = FakeAccountServer.handle) async throws -> OAuthRefusal? {
-        do { _ = try await client.begin(identifier, returnTo: nil) } catch let refusal as OAuthRefusal { return refusal }
+        do {
+            _ = try await client.begin(try OAuthClient.identifier(typed: identifier), returnTo: nil)
+        } catch let refusal as OAuthRefusal {
+            return refusal
+        }
         return nil
     }
 

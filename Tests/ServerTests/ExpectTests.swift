@@ -24,6 +24,7 @@ struct ExpectTests {
 
     private static let list = Service.target("com.atproto.repo.listRecords", [("repo", Service.alice), ("collection", Service.post)])
     private static let alice = [("Authorization", "Bearer \(Service.alice)")]
+    private static let bob = [("Authorization", "Bearer \(Service.bob)")]
     private static let create = DataModelJSON.encode([
         "repo": .string(Service.alice), "collection": .string(Service.post), "record": Service.postRecord("x", in: "general"),
     ])
@@ -58,7 +59,8 @@ struct ExpectTests {
             #expect(try connection.interimStatus() == 100)
             try connection.send(Array("\(String(Self.create.count, radix: 16))\r\n".utf8) + Self.create + Array("\r\n0\r\n\r\n".utf8))
             #expect(try connection.answer().status == 200)
-            try connection.send(Self.head(10, to: "zone.stratos.repo.importRepo", type: "application/vnd.ipld.car"))
+            // By one who has no records, since no other repo takes an import.
+            try connection.send(Self.head(10, to: "zone.stratos.repo.importRepo", Self.bob, type: "application/vnd.ipld.car"))
             #expect(try connection.interimStatus() == 100)
             try connection.send([UInt8](repeating: 0, count: 10))
             #expect(try connection.answer().status == 400, "these bytes are no CAR")
@@ -70,6 +72,7 @@ struct ExpectTests {
     @Test("whoever is refused for the head is refused at once, without a word to send, and the connection ends")
     func refused() async throws {
         let service = try await Service(Service.Settings(importBytesMax: 1000))
+        try await service.write(Service.postRecord("x", in: "general"), as: Service.bob)
         try await serve(service) { port in
             let car = "application/vnd.ipld.car"
             let cases: [(String, Int, [UInt8])] = [
@@ -79,6 +82,8 @@ struct ExpectTests {
                 ("no such page", 404, HTTPConnection.head("POST", "/x", headers: [("Content-Length", "9"), ("Expect", "100-continue")])),
                 ("too long an import", 400, Self.head(1001, to: "zone.stratos.repo.importRepo", type: car)),
                 ("an import by nobody", 401, Self.head(1000, to: "zone.stratos.repo.importRepo", [], type: car)),
+                ("an import into a repo with records", 400, Self.head(1000, to: "zone.stratos.repo.importRepo", Self.bob, type: car)),
+                ("a large body of nobody", 413, Self.head((16 << 10) + 1, to: "zone.stratos.repo.hydrateRecords", [])),
             ]
             for (name, status, head) in cases {
                 let connection = try HTTPConnection(port: port)
@@ -92,12 +97,38 @@ struct ExpectTests {
             // At the limits.
             for head in [
                 Self.head(XRPCDispatcher.jsonBytesMax), Self.head(1000, to: "zone.stratos.repo.importRepo", type: car),
+                Self.head(16 << 10, to: "zone.stratos.repo.hydrateRecords", []),
             ] {
                 let connection = try HTTPConnection(port: port)
                 try connection.send(head)
                 #expect(try connection.interimStatus() == 100)
             }
         }
+    }
+
+    @Test("one file of a member is taken in at a time, and what a member's hold up is no other's")
+    func staging() async throws {
+        let service = try await Service()
+        try await serve(service) { port in
+            func upload(_ caller: [(String, String)]) throws -> (connection: HTTPConnection, status: Int) {
+                let connection = try HTTPConnection(port: port)
+                try connection.send(Self.head(1000, to: "zone.stratos.repo.importRepo", caller, type: "application/vnd.ipld.car"))
+                return (connection, try connection.interimStatus())
+            }
+            let first = try upload(Self.alice)
+            #expect(first.status == 100)
+            #expect(try upload(Self.alice).status == 429)
+            #expect(try upload(Self.bob).status == 100)
+            first.connection.close()
+            let end = ContinuousClock.now + .seconds(10)
+            var status = 429
+            while status == 429, ContinuousClock.now < end {
+                Thread.sleep(.milliseconds(5))
+                status = try upload(Self.alice).status
+            }
+            #expect(status == 100, "an upload that broke off makes room for the next")
+        }
+        #expect(try await service.events(of: Service.alice) == 1)
     }
 
     @Test("what comes behind such a refusal is nobody's request, be it the body or not, and is not read for ever")

@@ -1,6 +1,8 @@
 import ATProto
+import Authorization
 import Foundation
 import Simulation
+import Synchronization
 import Testing
 
 @testable import Server
@@ -230,6 +232,66 @@ struct StreamConnectionTests {
             while server.openCount > 2, ContinuousClock.now < end { Thread.sleep(.milliseconds(5)) }
             #expect(try StreamService.follow(Service.alice, port: port).messages(3).count == 3)
         }
+    }
+
+    /// How many handshakes are held at a gate.
+    private final class Held: Sendable {
+        let gate = AsyncGate()
+        private let arrived = Mutex(0)
+
+        var count: Int { arrived.withLock { $0 } }
+
+        func arrive() async {
+            arrived.withLock { $0 += 1 }
+            await gate.wait()
+        }
+    }
+
+    @Test("a handshake takes no place among the streams before it is known whose it is, and so many may be undecided")
+    func undecided() async throws {
+        let held = Held()
+        var settings = Service.Settings()
+        settings.authenticator = { engine in
+            let keys = CallerKeys(
+                signingKey: { _, _ async throws(CredentialRefusal) in nil },
+                issuerKey: { _ async throws(CredentialRefusal) in throw .unavailable(message: "no issuers in this test") })
+            return Authenticator(
+                service: try DID(Service.did), appViews: [], nonces: DPoPNonces(serviceKey: Service.key), keys: keys, administrators: nil,
+                believesBareDIDs: true,
+                isEnrolled: { did in
+                    await held.arrive()
+                    return try await engine.isEnrolled(did)
+                }, now: { 1_790_000_000 })
+        }
+        let it = try StreamService(try await Service(settings), StreamLimits(connectionsMax: 2))
+        let server = it.server
+        try await it.serve { port in
+            defer { held.gate.open() }
+            func hold(_ count: Int) throws -> WebSocketClient {
+                let client = try WebSocketClient(port: port, StreamService.target([("did", Service.alice)]), headers: Self.alice)
+                let end = ContinuousClock.now + .seconds(10)
+                while held.count < count, ContinuousClock.now < end { Thread.sleep(.milliseconds(5)) }
+                #expect(held.count == count)
+                return client
+            }
+            let first = try hold(1)
+            // One after the other, since there is room for one handshake beside the one that is held.
+            let open = try (0..<2).map { _ in
+                let stream = try StreamService.follow(nil, port: port)
+                #expect(try stream.messages(3).count == 3)
+                return stream
+            }
+            #expect(server.openCount == 2)
+            let second = try hold(2)
+            #expect(server.openCount == 2)
+            let refused = try StreamService.follow(nil, port: port).end()
+            #expect(refused.messages.map(\.error) == ["TooManyConnections"] && refused.code == 1013)
+            held.gate.open()
+            // Both have a right to a stream, and there is no place for them.
+            for client in [first, second] { #expect(try client.end().code == 1013) }
+            withExtendedLifetime(open) {}
+        }
+        #expect(server.openCount == 0)
     }
 
     @Test("a server that stops says so to its streams, also to one that takes nothing in, and has stopped soon")

@@ -16,6 +16,15 @@ package struct HostileRequest: Sendable {
     package static let thing = "zone.stratos.test.thing"
     private static let post = "zone.stratos.feed.post"
 
+    /// The same of another member, where its body begins with the repo that it is for.
+    package func by(_ member: String) -> HostileRequest {
+        let start = Array("{\"repo\":\"\(Self.actor)\"".utf8)
+        guard body.starts(with: start) else { return self }
+        var request = self
+        request.body.replaceSubrange(..<start.count, with: "{\"repo\":\"\(member)\"".utf8)
+        return request
+    }
+
     private static let create = "/xrpc/com.atproto.repo.createRecord"
 
     private static func create(_ name: String, _ json: String, _ error: String = "InvalidRequest", status: Int = 400) -> HostileRequest {

@@ -6,7 +6,9 @@ internal import Synchronization
 /// side cannot be reached the stale answer is used on. After that it is *gone*. Failures are kept briefly too, in a room of their
 /// own, so that a flood of names that do not exist drives out no answer.
 ///
-/// A caller who has a reason to doubt an answer may ask for a refresh; more often than `refreshInterval` a key is never asked for.
+/// A caller who has a reason to doubt an answer may ask for a refresh; more often than `refreshInterval` a key is never asked for. Such a
+/// reason can be forged by anybody: so a fresh answer stays good for everybody else, while the fetch runs and when it failed to reach the
+/// other side.
 final class AnswerCache<Key: Hashable & Sendable & CustomStringConvertible, Value: Sendable, Failure: CacheableFailure>: Sendable {
     /// What a fetch brought, and about how many bytes it takes to keep.
     struct Fetched: Sendable {
@@ -120,9 +122,12 @@ extension AnswerCache {
         }
 
         mutating func begin(_ key: Key, now: Int64, refresh: Bool) -> Step {
-            if fetches[key] != nil { return .wait }
             let answer = answers[key]
             let failure = failures[key]
+            if fetches[key] != nil {
+                guard !refresh, let fresh = fresh(answer, now: now) else { return .wait }
+                return .answer(.success(fresh))
+            }
             let asked = max(answer?.at ?? .min, failure?.at ?? .min)
             let mayRefresh = asked == .min || !(0..<rules.refreshInterval ~= now &- asked)
             if !(refresh && mayRefresh), let result = kept(answer, failure, now: now) { return .answer(result) }
@@ -133,13 +138,18 @@ extension AnswerCache {
         /// What can be said without asking.
         private func kept(_ answer: Kept<Value>?, _ failure: Kept<Failure>?, now: Int64) -> Result<Value, Failure>? {
             if let failure {
-                let keptFor = failure.content.lasting == .passing ? rules.passingFailureKeptFor : rules.settledFailureKeptFor
-                guard 0..<keptFor ~= now &- failure.at else { return nil }
-                if failure.content.lasting == .passing, let usable = usable(answer, now: now) { return .success(usable) }
-                return .failure(failure.content)
+                let isPassing = failure.content.lasting == .passing
+                if 0..<(isPassing ? rules.passingFailureKeptFor : rules.settledFailureKeptFor) ~= now &- failure.at {
+                    if isPassing, let usable = usable(answer, now: now) { return .success(usable) }
+                    return .failure(failure.content)
+                }
             }
+            return fresh(answer, now: now).map { .success($0) }
+        }
+
+        private func fresh(_ answer: Kept<Value>?, now: Int64) -> Value? {
             guard let answer, 0..<rules.freshFor ~= now &- answer.at else { return nil }
-            return .success(answer.content)
+            return answer.content
         }
 
         private func usable(_ answer: Kept<Value>?, now: Int64) -> Value? {

@@ -65,11 +65,15 @@ package final class OAuthClient: Sendable {
     /// Cookies are for this host and for TLS where browsers come back over TLS.
     private var isSecure: Bool { identity.callbackOrigin?.isSecure ?? true }
 
-    /// - Parameters:
-    ///   - identifier: a handle or a DID, as a person typed it.
-    ///   - returnTo: where the browser is to go in the end; judged by the caller.
+    /// The account that a person means: a DID or a handle, as people type it.
+    /// - Throws: `unknownAccount` where it is neither.
+    package static func identifier(typed text: String) throws(OAuthRefusal) -> ATIdentifier {
+        do { return try ATIdentifier(text.hasPrefix("@") ? String(text.dropFirst()) : text) } catch { throw .unknownAccount }
+    }
+
+    /// - Parameter returnTo: where the browser is to go in the end; judged by the caller.
     /// - Throws: `OAuthRefusal`, and what the storage throws.
-    package func begin(_ identifier: String, returnTo: String?) async throws -> Beginning {
+    package func begin(_ identifier: ATIdentifier, returnTo: String?) async throws -> Beginning {
         let isAdmitted = beginning.withLock { count in
             guard count < Self.beginningMax else { return false }
             count += 1

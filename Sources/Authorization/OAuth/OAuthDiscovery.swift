@@ -28,11 +28,11 @@ struct OAuthDiscovery: Sendable {
     }
 
     /// The account that a person means: by its DID, or by a handle that names it and that it names.
-    func account(_ identifier: String) async throws(OAuthRefusal) -> (did: DID, handle: Handle?) {
-        if let did = try? DID(identifier) { return (did, nil) }
-        let text = identifier.hasPrefix("@") ? String(identifier.dropFirst()) : identifier
-        guard let handle = try? Handle(text) else { throw .unknownAccount }
-        return (try await did(of: handle), handle.normalized)
+    func account(_ identifier: ATIdentifier) async throws(OAuthRefusal) -> (did: DID, handle: Handle?) {
+        switch identifier {
+        case .did(let did): return (did, nil)
+        case .handle(let handle): return (try await did(of: handle), handle.normalized)
+        }
     }
 
     /// - Throws: `handleMismatch` where the account does not name the handle.

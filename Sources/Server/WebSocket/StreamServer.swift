@@ -27,6 +27,8 @@ package struct StreamServer: Sendable {
     private let lexicons: Lexicons
     private let logger: Logger
     private let room: StreamRoom
+    /// Who has not been found to have a right to a stream yet: as many as may have one, beside those who do.
+    private let handshakes: StreamRoom
 
     /// - Parameters:
     ///   - service: the service's own DID: whoever has the sync token acts in its name.
@@ -44,6 +46,7 @@ package struct StreamServer: Sendable {
         self.limits = limits
         self.logger = logger
         room = StreamRoom(countMax: limits.connectionsMax)
+        handshakes = StreamRoom(countMax: limits.connectionsMax)
     }
 
     /// Streams that are open.
@@ -87,27 +90,40 @@ package struct StreamServer: Sendable {
 
     // MARK: The stream
 
-    /// Serves one subscriber to the end of the connection.
+    /// Serves one subscriber to the end of the connection. A place among the streams is for whoever has a right to one.
     func serve(_ connection: WebSocketConnection, _ head: HTTPRequestHead) async {
-        guard room.enter() else {
-            let message = StreamFrames.error("TooManyConnections", "Too many streams are open; try again later")
-            return await connection.close(WebSocketClose(code: 1013, reason: "TooManyConnections"), after: message)
-        }
-        defer { room.leave() }
+        guard handshakes.enter() else { return await refuse(connection) }
+        let subscription: StreamSubscription
         do {
-            let subscription = try await subscription(for: head)
-            logger.debug("stream opened", metadata: ["method": .string(Self.method.description)])
-            let stop = subscription.stop
-            connection.whenClosing { stop.stop() }
+            defer { handshakes.leave() }
+            subscription = try await self.subscription(for: head)
+        } catch {
+            return await end(connection, error)
+        }
+        guard room.enter() else { return await refuse(connection) }
+        defer { room.leave() }
+        logger.debug("stream opened", metadata: ["method": .string(Self.method.description)])
+        let stop = subscription.stop
+        connection.whenClosing { stop.stop() }
+        do {
             while let batch = try await subscription.next() { try await connection.send(batch.content.frames) }
         } catch {
-            let end = StreamEnd(error)
-            if end.isUnforeseen { logger.error("a stream was cut off", metadata: ["error": "\(error)"]) }
-            await connection.close(end.close, after: end.frame)
+            await end(connection, error)
         }
         // Where the client began to close, or went: nothing is left to be said, and this returns when the connection is closed.
         await connection.close(WebSocketClose(code: 1000, reason: ""))
         logger.debug("stream closed", metadata: ["method": .string(Self.method.description)])
+    }
+
+    private func refuse(_ connection: WebSocketConnection) async {
+        let message = StreamFrames.error("TooManyConnections", "Too many streams are open; try again later")
+        await connection.close(WebSocketClose(code: 1013, reason: "TooManyConnections"), after: message)
+    }
+
+    private func end(_ connection: WebSocketConnection, _ error: any Error) async {
+        let end = StreamEnd(error)
+        if end.isUnforeseen { logger.error("a stream was cut off", metadata: ["error": "\(error)"]) }
+        await connection.close(end.close, after: end.frame)
     }
 
     /// What is told at this moment to whoever sends this, an error included: a stream without its connection.
@@ -176,7 +192,7 @@ package struct StreamServer: Sendable {
     private func caller(authorization: [String], proofs: [String]) async throws -> Caller {
         let credentials = Credentials(
             authorization: authorization, proofs: proofs, httpMethod: "GET", url: publicURL + Self.path, method: Self.method.description,
-            isProcedure: false)
+            isProcedure: false, address: { nil })
         guard let proven = try await authenticator.authenticate(credentials) else {
             throw XRPCError.authenticationRequired("syncToken query param or Authorization header required")
         }
@@ -224,7 +240,7 @@ private struct StreamEnd {
     private static func isOfConnection(_ error: any Error) -> Bool { error is ChannelError || error is IOError }
 }
 
-/// How many streams are open.
+/// Places for so many at a time.
 final class StreamRoom: Sendable {
     private let countMax: Int
     private let entered = Mutex(0)

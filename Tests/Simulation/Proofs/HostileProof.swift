@@ -37,7 +37,7 @@ package enum HostileProof {
     ) async throws -> (requests: Int, growth: Int, failures: [String]) {
         let served = try ServedDirectory(program, path: directory)
         served.environment["STRATOS_IMPORT_MAX_BYTES"] = String(attack.importBytesMax)
-        try await served.succeed("enroll", HostileRequest.actor)
+        for member in members { try await served.succeed("enroll", member) }
         try await served.start()
         let port = served.port
         // What a service holds that has served a little.
@@ -84,8 +84,10 @@ final class AttackNotes: Sendable {
 
 // The attacks.
 extension HostileProof {
-    private static let bearer = ("Authorization", "Bearer \(HostileRequest.actor)")
-    private static let json = [bearer, ("Content-Type", "application/json")]
+    /// Who asks: each has a share of what the service bounds.
+    private static let members = [HostileRequest.actor] + "bcdefghijklm".map { "did:plc:" + String(repeating: $0, count: 24) }
+
+    private static func bearer(_ number: Int) -> (String, String) { ("Authorization", "Bearer \(members[number % members.count])") }
     private static let create = "/xrpc/com.atproto.repo.createRecord"
 
     static func attacks(_ request: ProofRequest) throws -> [Attack] {
@@ -98,7 +100,9 @@ extension HostileProof {
             Attack(name: "large bodies") { port, notes in
                 concurrently(clients, notes) { number in
                     for round in 0..<(request.small ? 1 : 4) {
-                        for index in large.indices { try alone(large[(index + number + round) % large.count], port, notes) }
+                        for index in large.indices {
+                            try alone(large[(index + number + round) % large.count], by: number, port, notes)
+                        }
                     }
                 }
             },
@@ -110,7 +114,7 @@ extension HostileProof {
                 concurrently(12, notes) { number in
                     var one = body
                     if number % 2 == 1 { one.body.removeLast(1000) }
-                    try alone(one, port, notes)
+                    try alone(one, by: number, port, notes)
                 }
             },
             Attack(name: "silent connections") { port, notes in try silent(request.small ? 300 : 1000, port, notes) },
@@ -121,24 +125,29 @@ extension HostileProof {
     private static func inOrder(_ requests: [HostileRequest], _ port: UInt16, _ notes: AttackNotes) throws {
         var connection = try HTTPConnection(port: port)
         for request in requests {
-            let answer = try send(request, on: connection)
+            let answer = try send(request, by: 0, on: connection)
             notes.judge(answer, of: request, busy: false)
             if answer["connection"] == "close" { connection = try HTTPConnection(port: port) }
         }
     }
 
     /// On a connection of its own, which the service may close in the midst of a body that it refuses.
-    private static func alone(_ request: HostileRequest, _ port: UInt16, _ notes: AttackNotes) throws(HTTPConnection.Failure) {
+    private static func alone(
+        _ request: HostileRequest, by member: Int, _ port: UInt16, _ notes: AttackNotes
+    ) throws(HTTPConnection.Failure) {
         let connection = try HTTPConnection(port: port, timeout: .seconds(120))
+        let request = request.by(members[member % members.count])
         do {
-            notes.judge(try send(request, on: connection), of: request, busy: true)
+            notes.judge(try send(request, by: member, on: connection), of: request, busy: true)
         } catch .closed where request.body.count > 2 << 20 {
             notes.sent()
         }
     }
 
-    private static func send(_ request: HostileRequest, on connection: HTTPConnection) throws(HTTPConnection.Failure) -> HTTPAnswer {
-        let headers = [bearer] + (request.type.map { [("Content-Type", $0)] } ?? [])
+    private static func send(
+        _ request: HostileRequest, by member: Int, on connection: HTTPConnection
+    ) throws(HTTPConnection.Failure) -> HTTPAnswer {
+        let headers = [bearer(member)] + (request.type.map { [("Content-Type", $0)] } ?? [])
         guard request.isChunked else {
             return try connection.ask(request.verb, request.target, headers: headers, body: request.verb == "GET" ? nil : request.body)
         }
@@ -155,16 +164,17 @@ extension HostileProof {
 
     /// Uploads that stop before their last byte: they cannot be told from slow ones, and hold what they hold. Small requests pass.
     private static func stalled(_ count: Int, _ port: UInt16, _ notes: AttackNotes) throws {
-        let head = HTTPConnection.head("POST", create, headers: json + [("Content-Length", "\(2 << 20)")])
-        let almost = head + [UInt8](repeating: 0x20, count: (2 << 20) - 1)
+        let almost = [UInt8](repeating: 0x20, count: (2 << 20) - 1)
+        let type = ("Content-Type", "application/json")
         let stalled = try (0..<count).map { _ in try HTTPConnection(port: port) }
         concurrently(count, notes) { number in
-            do throws(HTTPConnection.Failure) { try stalled[number].send(almost) } catch {
+            let head = HTTPConnection.head("POST", create, headers: [bearer(number), type, ("Content-Length", "\(2 << 20)")])
+            do throws(HTTPConnection.Failure) { try stalled[number].send(head + almost) } catch {
                 guard error == .closed else { throw error }  // One that was refused may be closed while it sends.
             }
             notes.sent()
         }
-        let small = try HTTPConnection(port: port).ask("POST", create, headers: json, body: Array("{}".utf8))
+        let small = try HTTPConnection(port: port).ask("POST", create, headers: [bearer(0), type], body: Array("{}".utf8))
         if small.status != 400 { notes.fail("a small request is \(small.status) while large ones stall") }
         withExtendedLifetime(stalled) {}
     }
