@@ -59,7 +59,7 @@ package final class ReplayMemory: Sendable {
     /// - Parameters:
     ///   - countMax: entries of about 40 bytes.
     ///   - shareMax: of one caller.
-    package init(countMax: Int = 1_000_000, shareMax: Int = 125_000) {
+    package init(countMax: Int = 1_000_000, shareMax: Int = 250_000) {
         self.countMax = countMax
         self.shareMax = shareMax
     }
