@@ -55,7 +55,8 @@ package struct LogActivity: Hashable, Sendable {
 }
 
 /// The ends of the logs that were written lately, so that an append is compared without a read. Bounded: two halves, of which the
-/// older one is dropped when the newer one is full. Only the writer's thread puts anything in.
+/// older one is dropped when the newer one is full. Only the writer's thread puts in what was not there; whoever finds an entry moves it
+/// into the newer half.
 struct HeadCache: Sendable {
     struct Entry: Hashable, Sendable {
         /// The actor's number in this file.
