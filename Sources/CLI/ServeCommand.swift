@@ -23,6 +23,7 @@ struct ServeCommand: AsyncParsableCommand {
 
     /// Until a signal says to stop.
     static func serve(_ settings: Settings, json: Bool) async throws {
+        Allocator.limitArenas()
         guard settings.missing.isEmpty, let publicURL = settings.publicURL else { throw Deployment.missing(settings.missing) }
         var logger = Logger(label: "stratos", factory: { StreamLogHandler.standardError(label: $0) })
         logger.logLevel = settings.logLevel

@@ -1,5 +1,4 @@
 import Authorization
-import CAllocator
 import Hummingbird
 import NIOCore
 import Synchronization
@@ -32,7 +31,7 @@ extension RequestBody {
 final class RequestBodies: Sendable {
     struct Limits: Sendable {
         var freeBytes = 16 << 10
-        var arrivingBytesMax = 16 << 20
+        var arrivingBytesMax = 4 << 20
         var workingBytesMax = 2 << 20
         /// After so many bytes of large bodies the allocator gives back what it keeps of their values, which it otherwise keeps for
         /// each of its threads.
@@ -60,7 +59,7 @@ final class RequestBodies: Sendable {
         let bytesMax = caller == nil ? min(bytesMax, limits.freeBytes) : bytesMax
         if let length, length > bytesMax { throw XRPCError.payloadTooLarge }
         var bytes: [UInt8] = []
-        // What was only announced takes no memory.
+        // What is large takes its memory when some of it has come: until then it is only announced.
         bytes.reserveCapacity(min(length ?? 0, limits.freeBytes))
         var charged = 0
         defer { if let caller, charged > 0 { arriving.withLock { $0.remove(charged, of: caller) } } }
@@ -72,6 +71,7 @@ final class RequestBodies: Sendable {
                     $0.add(count - charged, of: caller, shareMax: bytesMax, bytesMax: limits.arrivingBytesMax)
                 }
                 guard isTaken else { throw XRPCError.busy }
+                if charged == 0, let length { bytes.reserveCapacity(length) }
                 charged = count
             }
             bytes.append(contentsOf: piece.readableBytesView)
@@ -90,7 +90,7 @@ final class RequestBodies: Sendable {
             untrimmed = 0
             return true
         }
-        if isDue { malloc_trim(0) }
+        if isDue { Allocator.trim() }
     }
 
     /// Bytes of large bodies that have arrived and are not worked off.
