@@ -4,10 +4,10 @@ internal import EventLog
 /// The tables of `log.sqlite`, format 1.
 ///
 /// Events and bodies share a rowid, the raw stream cursor, so that they stand in the order of durability; bodies are a table of
-/// their own, so that what is erased touches no event. Blocks have a rowid of their own and one unique
-/// index. Rows of actors, events and bodies are only ever added; what is erased keeps its row with a NULL in place of its bytes. Blocks are
-/// removed with their rows: those that were staged for an append that never came, and all of an actor who has left and taken them away,
-/// who stands in `erasing` until they are gone. Rows of requests and uses go when they no longer count.
+/// their own, so that what is erased touches no event. Blocks have a rowid of their own and one unique index. Rows of actors,
+/// events and bodies are only ever added; what is erased keeps its row with a NULL in place of its bytes. Blocks are removed with
+/// their rows: those that were staged for an append that never came, and all of an actor who has left and taken them away, who
+/// stands in `erasing` until they are gone. Rows of requests and uses go when they no longer count.
 ///
 /// `body` and `block` are what `SealedRow` describes: a sealing prefix and the content, with the slot of their key. Of the leaf
 /// only the tag is stored, because the rest is the event's digest. A checksum is the first eight bytes of a SHA-256, and covers what no

@@ -2,8 +2,8 @@ internal import ATProto
 internal import EventLog
 
 /// Blocks that are too many for one transaction go into the file before the event that refers to them, in transactions of at
-/// most 1 MiB (or what the caller of `stage` gives at a time) between the groups of others. Until that event nothing refers to them; the table `staged` names their rows, so
-/// that a start after a crash removes them. This is the writer's memory of them.
+/// most 1 MiB (or what the caller of `stage` gives at a time) between the groups of others. Until that event nothing refers to
+/// them; the table `staged` names their rows, so that a start after a crash removes them. This is the writer's memory of them.
 struct LogStaging {
     struct Active {
         let pending: PendingAppend

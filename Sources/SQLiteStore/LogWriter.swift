@@ -179,7 +179,7 @@ final class LogWriter {
         if let use = append.use { guard try insert(use) else { return .failure(.alreadyUsed) } }
         let actor = if let known { known.actor } else { try insertActor(append.actor, into: &draft) }
         for (signed, position) in zip(append.events, positions) { try insert(signed, at: position, of: actor) }
-        if !ready.isStaged { try insertBlocks(append.blocks, of: actor, into: &draft) }
+        if !ready.pending.isStaged { try insertBlocks(append.blocks, of: actor, into: &draft) }
         if let request = append.request {
             try insert(request, at: positions[Int(request.sequence - append.events[0].event.sequence)])
         }
@@ -432,8 +432,6 @@ struct PendingAppend: Sendable {
 struct ReadyAppend {
     let pending: PendingAppend
     var stagedRanges: [ClosedRange<Int64>] = []
-
-    var isStaged: Bool { pending.isStaged }
 }
 
 /// What one transaction would change, believed only when it is durable.

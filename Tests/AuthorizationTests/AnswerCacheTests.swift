@@ -122,47 +122,46 @@ import Testing
         #expect(fetches.value == 1)
     }
 
-    private func text(_ step: Cache.Step) -> String {
-        switch step {
-        case .answer(.success(let value)): "\(value)"
-        case .answer(.failure(let error)): "\(error)"
-        case .fetch: "fetch"
-        case .wait: "wait"
+    /// The rules in the course of time: seconds in, steps as texts out.
+    private final class Course {
+        var state = Cache.State(rules: rules)
+
+        func begin(_ seconds: Int64, refresh: Bool = false) -> String {
+            switch state.begin("a", now: seconds * 1_000_000, refresh: refresh) {
+            case .answer(.success(let value)): "\(value)"
+            case .answer(.failure(let error)): "\(error)"
+            case .fetch: "fetch"
+            case .wait: "wait"
+            }
         }
     }
 
     @Test("while an answer is fetched that somebody doubts, it is used by everybody who does not, for as long as it is fresh")
     func doubted() {
-        var state = Cache.State(rules: Self.rules)
-        func begin(_ seconds: Int64, refresh: Bool = false) -> String {
-            text(state.begin("a", now: seconds * 1_000_000, refresh: refresh))
-        }
-        #expect(begin(0) == "fetch")
-        #expect(begin(0) == "wait", "there is nothing yet")
-        _ = state.end("a", .success(.init(value: 1, bytes: 10)), now: 0)
-        #expect(begin(20, refresh: true) == "fetch")
-        #expect(begin(20) == "1")
-        #expect(begin(20, refresh: true) == "wait")
-        #expect(begin(299) == "1")
-        #expect(begin(300) == "wait")
-        _ = state.end("a", .success(.init(value: 2, bytes: 10)), now: 300_000_000)
-        #expect(begin(300) == "2")
+        let course = Course()
+        #expect(course.begin(0) == "fetch")
+        #expect(course.begin(0) == "wait", "there is nothing yet")
+        _ = course.state.end("a", .success(.init(value: 1, bytes: 10)), now: 0)
+        #expect(course.begin(20, refresh: true) == "fetch")
+        #expect(course.begin(20) == "1")
+        #expect(course.begin(20, refresh: true) == "wait")
+        #expect(course.begin(299) == "1")
+        #expect(course.begin(300) == "wait")
+        _ = course.state.end("a", .success(.init(value: 2, bytes: 10)), now: 300_000_000)
+        #expect(course.begin(300) == "2")
     }
 
     @Test("a fetch that did not reach the other side takes nothing from what is still fresh")
     func doubtedInVain() {
-        var state = Cache.State(rules: Self.rules)
-        func begin(_ seconds: Int64, refresh: Bool = false) -> String {
-            text(state.begin("a", now: seconds * 1_000_000, refresh: refresh))
-        }
-        #expect(begin(0) == "fetch")
-        _ = state.end("a", .success(.init(value: 1, bytes: 10)), now: 0)
-        #expect(begin(20, refresh: true) == "fetch")
-        let result = state.end("a", .failure(.unreachable("down")), now: 25_000_000).0
+        let course = Course()
+        #expect(course.begin(0) == "fetch")
+        _ = course.state.end("a", .success(.init(value: 1, bytes: 10)), now: 0)
+        #expect(course.begin(20, refresh: true) == "fetch")
+        let result = course.state.end("a", .failure(.unreachable("down")), now: 25_000_000).0
         #expect(result == .success(1))
-        for seconds: Int64 in [25, 29, 30, 31, 299] { #expect(begin(seconds) == "1", "\(seconds)") }
-        #expect(begin(31, refresh: true) == "1", "not asked again so soon")
-        #expect(begin(300) == "fetch")
+        for seconds: Int64 in [25, 29, 30, 31, 299] { #expect(course.begin(seconds) == "1", "\(seconds)") }
+        #expect(course.begin(31, refresh: true) == "1", "not asked again so soon")
+        #expect(course.begin(300) == "fetch")
     }
 
     @Test("callers beyond the bound of one fetch are refused")

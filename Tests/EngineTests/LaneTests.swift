@@ -190,8 +190,8 @@ struct LaneTests {
 }
 
 /// A log whose appends wait until the test lets them.
-private final class SlowStore: EventStore {
-    private let base: any EventStore
+private final class SlowStore: WrappingEventStore {
+    let base: any EventStore
     private let entered: @Sendable () -> Void
     private let gate: @Sendable () async -> Void
     let isSlow = Atomic<Bool>(false)
@@ -202,8 +202,6 @@ private final class SlowStore: EventStore {
         self.gate = gate
     }
 
-    var file: String { base.file }
-
     func append(_ append: Append) async throws(EventLogError) -> [Appended] {
         if isSlow.load(ordering: .relaxed) {
             entered()
@@ -211,22 +209,4 @@ private final class SlowStore: EventStore {
         }
         return try await base.append(append)
     }
-
-    func head(of actor: DID) async throws(EventLogError) -> Head { try await base.head(of: actor) }
-    func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
-        try await base.events(of: actor, after: sequence, limit: limit)
-    }
-    func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
-        try await base.events(afterPosition: position, limit: limit)
-    }
-    func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await base.actors(after: after, limit: limit) }
-    func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await base.block(cid, of: actor) }
-    func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] { try await base.blocks(cids, of: actor) }
-    func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int { try await base.eraseBlocks(of: actor, at: head) }
-    func erasuresDue() async throws(EventLogError) -> [DID] { try await base.erasuresDue() }
-    func endErasure(of actor: DID) async throws(EventLogError) { try await base.endErasure(of: actor) }
-    func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
-    func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await base.requestsKeptFrom() }
-    func statistics() async throws(EventLogError) -> LogStatistics { try await base.statistics() }
-    func inspect() async -> [Finding] { await base.inspect() }
 }

@@ -4,7 +4,7 @@ package import Synchronization
 
 /// A store whose appends fail as a plan says, with nothing stored or, as after a lost acknowledgement, with all of it stored; and that
 /// tells what is read from it.
-package final class FaultyEventStore: EventStore {
+package final class FaultyEventStore: WrappingEventStore {
     package enum Fault: Sendable {
         /// Nothing is stored.
         case refused(EventLogError)
@@ -12,7 +12,7 @@ package final class FaultyEventStore: EventStore {
         case persisted(EventLogError)
     }
 
-    private let base: any EventStore
+    package let base: any EventStore
     private let plan: @Sendable (Int) -> Fault?
     private let note: @Sendable (String) -> Void
     private let hold: @Sendable (String) async -> Void
@@ -47,8 +47,6 @@ package final class FaultyEventStore: EventStore {
         }
     }
 
-    package var file: String { base.file }
-
     package func append(_ append: Append) async throws(EventLogError) -> [Appended] {
         let number = appends.withLock { count in
             count += 1
@@ -73,11 +71,6 @@ package final class FaultyEventStore: EventStore {
         return try await base.events(of: actor, after: sequence, limit: limit)
     }
 
-    package func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
-        try await base.events(afterPosition: position, limit: limit)
-    }
-
-    package func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await base.actors(after: after, limit: limit) }
     package func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? {
         note("blocks")
         await hold("blocks")
@@ -96,13 +89,4 @@ package final class FaultyEventStore: EventStore {
         if let error = erasureFault.withLock({ $0 }) { throw error }
         return try await base.eraseBlocks(of: actor, at: head)
     }
-
-    package func erasuresDue() async throws(EventLogError) -> [DID] { try await base.erasuresDue() }
-    package func endErasure(of actor: DID) async throws(EventLogError) { try await base.endErasure(of: actor) }
-
-    package func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
-    package func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await base.requestsKeptFrom() }
-
-    package func statistics() async throws(EventLogError) -> LogStatistics { try await base.statistics() }
-    package func inspect() async -> [Finding] { await base.inspect() }
 }

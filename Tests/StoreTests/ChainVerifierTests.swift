@@ -406,8 +406,8 @@ struct ChainVerifierTests {
 }
 
 /// A log in memory of which one actor goes on writing while it is read, and of which a row may be damaged.
-private final class BusyStore: EventStore {
-    private let base: MemoryEventStore
+private final class BusyStore: WrappingEventStore {
+    let base: any EventStore
     private let actor: DID
     /// What is appended each time that the actor's head is asked for: before it is read, and behind it.
     private let appends: Mutex<(before: [Append], behind: [Append])>
@@ -417,7 +417,7 @@ private final class BusyStore: EventStore {
     private let damagedEvent: UInt64?
 
     init(
-        _ base: MemoryEventStore, of actor: DID, before: [Append] = [], behind: [Append] = [], head: Head? = nil, damagedBlock: CID? = nil,
+        _ base: any EventStore, of actor: DID, before: [Append] = [], behind: [Append] = [], head: Head? = nil, damagedBlock: CID? = nil,
         damagedEvent: UInt64? = nil
     ) {
         self.base = base
@@ -427,8 +427,6 @@ private final class BusyStore: EventStore {
         self.damagedBlock = damagedBlock
         self.damagedEvent = damagedEvent
     }
-
-    var file: String { base.file }
 
     /// With a leave go the blocks.
     private func write(_ append: Append?) async throws(EventLogError) {
@@ -461,19 +459,6 @@ private final class BusyStore: EventStore {
     }
 
     func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await blocks([cid], of: actor)[cid] }
-
-    func append(_ append: Append) async throws(EventLogError) -> [Appended] { try await base.append(append) }
-    func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
-        try await base.events(afterPosition: position, limit: limit)
-    }
-    func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await base.actors(after: after, limit: limit) }
-    func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int { try await base.eraseBlocks(of: actor, at: head) }
-    func erasuresDue() async throws(EventLogError) -> [DID] { try await base.erasuresDue() }
-    func endErasure(of actor: DID) async throws(EventLogError) { try await base.endErasure(of: actor) }
-    func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await base.request(scope) }
-    func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await base.requestsKeptFrom() }
-    func statistics() async throws(EventLogError) -> LogStatistics { try await base.statistics() }
-    func inspect() async -> [Finding] { [] }
 }
 
 private func flipped(_ bytes: [UInt8], _ index: Int) -> [UInt8] {

@@ -125,7 +125,7 @@ enum LogSuite {
         load.store.close()
         let store = try LogStore(directory: request.directory) { fatalError("the log failed: \($0)") }
         defer { store.close() }
-        let bare = UninspectedStore(store: store)
+        let bare = UninspectedStore(base: store)
         return [
             try await verify("the chains, events", bare, signatures: false, contents: false, .atLeast(300_000)),
             try await verify("and bodies and blocks, events", bare, signatures: false, contents: true),
@@ -150,28 +150,10 @@ enum LogSuite {
 }
 
 /// A store that does not look at its file as a whole: what is left is the walk along the chains.
-private struct UninspectedStore: EventStore {
-    let store: LogStore
+private struct UninspectedStore: WrappingEventStore {
+    let base: any EventStore
 
-    var file: String { store.file }
-    var hashesEventsRead: Bool { store.hashesEventsRead }
-    func append(_ append: Append) async throws(EventLogError) -> [Appended] { try await store.append(append) }
-    func head(of actor: DID) async throws(EventLogError) -> Head { try await store.head(of: actor) }
-    func events(of actor: DID, after sequence: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
-        try await store.events(of: actor, after: sequence, limit: limit)
-    }
-    func events(afterPosition position: UInt64, limit: Int) async throws(EventLogError) -> [StoredEvent] {
-        try await store.events(afterPosition: position, limit: limit)
-    }
-    func actors(after: DID?, limit: Int) async throws(EventLogError) -> [DID] { try await store.actors(after: after, limit: limit) }
-    func block(_ cid: CID, of actor: DID) async throws(EventLogError) -> [UInt8]? { try await store.block(cid, of: actor) }
-    func blocks(_ cids: [CID], of actor: DID) async throws(EventLogError) -> [CID: [UInt8]] { try await store.blocks(cids, of: actor) }
-    func eraseBlocks(of actor: DID, at head: Head) async throws(EventLogError) -> Int { try await store.eraseBlocks(of: actor, at: head) }
-    func erasuresDue() async throws(EventLogError) -> [DID] { try await store.erasuresDue() }
-    func endErasure(of actor: DID) async throws(EventLogError) { try await store.endErasure(of: actor) }
-    func request(_ scope: [UInt8]) async throws(EventLogError) -> RequestRow? { try await store.request(scope) }
-    func requestsKeptFrom() async throws(EventLogError) -> Timestamp { try await store.requestsKeptFrom() }
-    func statistics() async throws(EventLogError) -> LogStatistics { try await store.statistics() }
+    var hashesEventsRead: Bool { base.hashesEventsRead }
     func inspect() async -> [Finding] { [] }
 }
 

@@ -160,6 +160,6 @@ final class FollowOutput: Sendable {
     private var isReaderGone: Bool { Output.isReaderGone(of: descriptor) }
 
     private static func failed(_ operation: String, _ code: Int32) -> Problem {
-        Problem(status: .inputOutput, error: "OutputFailed", message: "\(operation) to standard output: \(String(cString: strerror(code)))")
+        Output.lost("\(operation) to standard output", code)
     }
 }
